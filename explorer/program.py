@@ -2,6 +2,7 @@
 
 import ast
 import math
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,3 +103,64 @@ def _is_optimizer(function: ast.expr) -> bool:
         (isinstance(function.value, ast.Name) and function.value.id == "optim")
         or (isinstance(function.value, ast.Attribute) and function.value.attr == "optim")
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A ``for`` of the program: the lines it spans, the function it stands in, what it goes over."""
+
+    line: int
+    end_line: int
+    scope: str
+    iterable: ast.expr
+
+    def count(self, names: Mapping[str, Any]) -> int | None:
+        """How often it goes round with these values of the names, where that can be read without running it."""
+        iterable = self.iterable
+        while _called(iterable) in ("enumerate", "tqdm", "trange", "list", "reversed") and iterable.args:
+            if _called(iterable) == "trange":
+                return _whole(iterable.args[0], names)
+            iterable = iterable.args[0]
+        if _called(iterable) == "range":
+            bounds = [_whole(argument, names) for argument in iterable.args]
+            if not bounds or None in bounds or len(bounds) > 3 or bounds[2:] == [0]:
+                return None
+            return len(range(*bounds))
+        if isinstance(iterable, ast.Name):
+            found = names.get(iterable.id)
+            is_known = isinstance(found, list | tuple | range | dict) or type(found).__module__.startswith("torch.utils")
+            return len(found) if is_known and hasattr(found, "__len__") else None
+        return None
+
+
+def find_loops(tree: ast.Module) -> list[Loop]:
+    """Every ``for`` of the program, outer before inner."""
+    found: list[Loop] = []
+    stack: list[tuple[ast.AST, str]] = [(tree, "<module>")]
+    while stack:
+        node, scope = stack.pop()
+        if isinstance(node, ast.For):
+            found.append(Loop(node.lineno, node.end_lineno or node.lineno, scope, node.iter))
+        inner = node.name if isinstance(node, ast.FunctionDef) else scope
+        stack.extend((child, inner) for child in ast.iter_child_nodes(node))
+    return sorted(found, key=lambda loop: loop.line)
+
+
+def _called(node: ast.expr) -> str | None:
+    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
+
+
+def _whole(node: ast.expr, names: Mapping[str, Any]) -> int | None:
+    """The integer that a simple expression of numbers and names stands for."""
+    if isinstance(node, ast.Constant):
+        return node.value if type(node.value) is int else None
+    if isinstance(node, ast.Name):
+        value = names.get(node.id)
+        return value if type(value) is int else None
+    if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        left, right = _whole(node.left, names), _whole(node.right, names)
+        return None if left is None or right is None else _ARITHMETIC[type(node.op)](left, right)
+    return None
+
+
+_ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul}

@@ -8,10 +8,26 @@ import json
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 SCHEMA = 1
+
+
+class _Absent:
+    """Marks a key that the JSON does not have, where None would be a value."""
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __reduce__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Any = _Absent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +42,19 @@ class Summary:
 
     shape: list[int]
     dtype: str
-    values: Any = MISSING
-    head: Any = MISSING
-    min: Any = MISSING
-    max: Any = MISSING
-    mean: Any = MISSING
-    l2: Any = MISSING
-    nan: Any = MISSING
-    inf: Any = MISSING
+    values: Any = ABSENT
+    head: Any = ABSENT
+    min: Any = ABSENT
+    max: Any = ABSENT
+    mean: Any = ABSENT
+    l2: Any = ABSENT
+    nan: Any = ABSENT
+    inf: Any = ABSENT
 
     @property
     def is_whole(self) -> bool:
         """Whether every element was kept."""
-        return self.values is not MISSING
+        return self.values is not ABSENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +76,14 @@ class Variable:
     name: str
     kind: str
     text: str = ""
-    shape: list[int] = MISSING
-    dtype: str = MISSING
-    device: str = MISSING
-    requires_grad: bool = MISSING
-    is_leaf: bool = MISSING
-    grad_fn: str | None = MISSING
-    value: Summary | None = MISSING
-    grad: Summary | None = MISSING
+    shape: list[int] = ABSENT
+    dtype: str = ABSENT
+    device: str = ABSENT
+    requires_grad: bool = ABSENT
+    is_leaf: bool = ABSENT
+    grad_fn: str | None = ABSENT
+    value: Summary | None = ABSENT
+    grad: Summary | None = ABSENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +95,11 @@ class Node:
     is_leaf: bool
     hooked: bool = False
     line: int | None = None
-    column: int | None = None
-    end_line: int | None = None
-    end_column: int | None = None
+    column: int = ABSENT
+    end_line: int = ABSENT
+    end_column: int = ABSENT
     variable: str | None = None
-    module: str | None = None
-    iteration: int | None = None
+    module: str = ABSENT
     shape: list[int] | None = None
     output: Summary | None = None
     saved: dict[str, Summary] = field(default_factory=dict)
@@ -133,14 +148,14 @@ class Step:
     """One node's turn in the engine: what it received, what it sent along each ``next_functions`` slot.
 
     ``local`` holds, per slot, the derivative of an element-wise (or scalar) node's output with respect
-    to that input, asked of the node itself; None where that has no such plain form.
+    to that input, asked of the node itself; absent where that has no such plain form.
     """
 
     node: str
     grad_outputs: list[Summary | None]
     grad_inputs: list[Summary | None]
     accumulated: Accumulated | None = None
-    local: list[Summary | None] | None = None
+    local: list[Summary | None] = ABSENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +278,7 @@ def _build(cls: type, plain: Mapping[str, Any]) -> Any:
 def _unbuild(value: Any) -> Any:
     if hasattr(value, "__dataclass_fields__"):
         pairs = ((name, getattr(value, name)) for name in _plan(type(value)))
-        return {name: _unbuild(item) for name, item in pairs if item is not MISSING}
+        return {name: _unbuild(item) for name, item in pairs if item is not ABSENT}
     if isinstance(value, list):
         return [_unbuild(item) for item in value]
     if isinstance(value, dict):

@@ -1,0 +1,648 @@
+"""Runs a checked program in this process and records it: Program in, Recording out."""
+
+import ast
+import contextlib
+import functools
+import io
+import json
+import random
+import signal
+import sys
+import threading
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from explorer import confine, dot, policy
+from explorer.check import Refused, check_program
+from explorer.explain import explain_problem
+from explorer.formulas import find_formula
+from explorer.program import FILENAME, Program, find_loops
+from explorer.recording import SCHEMA, Problem, Recording
+from explorer.summaries import Summarizer
+from explorer.tracer import TracedGraph, TracedPass, Tracer
+
+MOST_OUTPUT = 64_000
+"""So many characters of printed text are kept."""
+
+MOST_MESSAGE = 4_000
+MOST_VARIABLES = 400
+MOST_BYTES = 16_000_000
+"""A Recording whose JSON would be larger keeps fewer full passes."""
+
+LOOSE_GRAPHS = 12
+"""So many graphs are drawn of tensors that no backward pass went through."""
+
+_UNPACKING = {"saved_tensors_hooks", "save_on_cpu", "checkpoint", "checkpoint_sequential", "disable_saved_tensors_hooks"}
+_LIMITS = {"TimeLimit", "MemoryLimit", "Stopped"}
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
+
+
+class Stopped(BaseException):
+    """Raised in the program when its reader stops it."""
+
+
+class TimeLimit(BaseException):
+    """Raised in the program when its time is over; a BaseException so that ``except Exception`` lets it through."""
+
+
+def record_program(program: Program, **options: Any) -> Recording:
+    """Check and run ``program`` here, now, and return what was seen; options as for ``record_plain``."""
+    return Recording.from_plain(record_plain(program, **options))
+
+
+def record_plain(
+    program: Program,
+    *,
+    time_limit: float | None = None,
+    full: Iterable[int] = (),
+    draws: bool = True,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """``record_program`` as the JSON-shaped dict of the contract, which is what a worker sends.
+
+    ``time_limit`` is in seconds of wall time and needs the main thread; passes in ``full`` are recorded
+    in full; ``draws`` False leaves the DOT texts out. A program that fails gives a Recording with a
+    problem: nothing is raised for it.
+    """
+    began = time.perf_counter()
+    try:
+        tree = check_program(program)
+    except Refused as refusal:
+        timings = {"check_ms": _milliseconds(began)}
+        return _fail_early(program, refusal.problem, timings)
+    code = compile(tree, FILENAME, "exec")
+    timings = {"check_ms": _milliseconds(began)}
+    output = Output(on_event)
+    namespace = policy.program_globals(on_progress=_forward_progress(on_event))
+    run = Run(program, tree, namespace, full=full, draws=draws, on_event=on_event)
+    began = time.perf_counter()
+    with _seeded(program), contextlib.redirect_stdout(output), _noted_warnings(run.notes):
+        problem = run.execute(code, time_limit)
+    timings["run_ms"] = _milliseconds(began)
+    confine.release_reserve()
+    output.flush()
+    if on_event is not None and problem is not None and problem.type in _LIMITS:
+        # Should writing it all down take too long as well, this much is known.
+        on_event({"event": "interrupted", "problem": plain_problem(problem)})
+    began = time.perf_counter()
+    plain = run.to_plain(problem)
+    plain["stdout"], plain["stdout_truncated"] = output.text(), output.truncated
+    timings["plain_ms"] = _milliseconds(began)
+    plain["timings"] = timings
+    return plain
+
+
+class Output(io.TextIOBase):
+    """Standard output of a program: keeps the beginning, tells a listener as it grows."""
+
+    def __init__(self, on_event: Callable[[dict[str, Any]], None] | None = None, interval: float = 0.05) -> None:
+        self._parts: list[str] = []
+        self._length = 0
+        self._pending = 0
+        self._on_event = on_event
+        self._interval = interval
+        self._told = time.perf_counter()
+        self.truncated = False
+
+    def writable(self) -> bool:
+        """Text can be written."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Keep what still fits; say how long the text was, as every stream does."""
+        room = MOST_OUTPUT - self._length
+        if len(text) > room:
+            self.truncated = True
+        if room > 0 and text:
+            self._parts.append(text[:room])
+            self._length += min(len(text), room)
+        if self._on_event is not None and time.perf_counter() - self._told > self._interval:
+            self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Tell the listener what came since the last time."""
+        if self._on_event is not None and self._pending < len(self._parts):
+            text = "".join(self._parts[self._pending :])
+            self._pending = len(self._parts)
+            self._told = time.perf_counter()
+            self._on_event({"event": "printed", "text": text})
+
+    def text(self) -> str:
+        """What was kept."""
+        return "".join(self._parts)
+
+
+class Run:
+    """One execution: the namespace it runs in, what the tracer saw, and their plain form."""
+
+    def __init__(
+        self,
+        program: Program,
+        tree: ast.Module,
+        namespace: dict[str, Any],
+        *,
+        full: Iterable[int] = (),
+        draws: bool = True,
+        on_event: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        self.notes: list[str] = []
+        self._program = program
+        self._namespace = namespace
+        self._positions = _Positions(tree)
+        self._draws = draws
+        self._reads_saved = not names & _UNPACKING
+        self._tracer = Tracer(
+            namespace,
+            ignored=policy.PREDEFINED,
+            loops=find_loops(tree),
+            reads_saved=self._reads_saved,
+            doubts_hooks="register_prehook" in names or ("register_hook" in names and "grad_fn" in names),
+            draws=draws,
+            full=full,
+            on_pass=None if on_event is None else _PassEvents(on_event).tell,
+        )
+        self._next_id = 0
+        self._ids: dict[int, list[str]] = {}
+        self._by_sequence: dict[int, str] = {}
+        self._graphs: list[dict[str, Any]] = []
+        self._graph_ids: dict[int, str] = {}
+        self._same: dict[tuple, TracedGraph] = {}
+
+    def execute(self, code: types.CodeType, time_limit: float | None) -> Problem | None:
+        """Run the program; the Problem that ended it, or None."""
+        try:
+            with self._tracer, _limited(time_limit):
+                exec(code, self._namespace)
+        except TimeLimit as error:
+            message = f"the program ran for more than {time_limit:g} s"
+            return self._problem("TimeLimit", message, error)
+        except Stopped as error:
+            return self._problem("Stopped", "the run was stopped", error)
+        except BaseException as error:
+            message = _text_of(error)
+            is_memory = isinstance(error, MemoryError) or any(words in message for words in _OUT_OF_MEMORY)
+            return self._problem("MemoryLimit" if is_memory else type(error).__name__, message, error)
+        return None
+
+    def _problem(self, kind: str, message: str, error: BaseException) -> Problem:
+        line = column = None
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == FILENAME:
+                line = trace.tb_lineno
+                position = self._positions.of(trace.tb_frame.f_code, trace.tb_lasti)
+                column = position[1] if position else None
+            trace = trace.tb_next
+        explanation, hint = explain_problem(kind, message, line=line, source=self._program.source)
+        return Problem(kind, message[:MOST_MESSAGE], line, column, explanation, hint)
+
+    # -- to plain data -------------------------------------------------------------------------------
+
+    def to_plain(self, problem: Problem | None) -> dict[str, Any]:
+        """The Recording as plain data, but for what was printed."""
+        traced = self._tracer.passes
+        passes = [self._plain_pass(one) for one in traced]
+        self._add_loose_graphs()
+        variables = list(self._plain_variables())
+        self._name_globals(variables)
+        if self._draws:
+            for graph in self._graphs:
+                if not graph["dot"]:
+                    graph["dot"] = dot.draw_plain(graph["nodes"], graph["edges"], graph["roots"])
+        status = "ok" if problem is None else "limit" if problem.type in _LIMITS else "error"
+        return {
+            "schema": SCHEMA,
+            "program": self._program.to_plain(),
+            "status": status,
+            "stdout": "",
+            "stdout_truncated": False,
+            "problem": plain_problem(problem),
+            "variables": variables,
+            "graphs": self._graphs,
+            "passes": passes,
+            "timings": {},
+            "versions": versions(),
+            "knob_events": [],
+            "notes": self.notes,
+        }
+
+    def _plain_pass(self, traced: TracedPass) -> dict[str, Any]:
+        graph, ids = traced.graph, []
+        if graph is not None and (traced.is_full or id(graph) in self._graph_ids or graph.total > len(graph.names)):
+            graph = self._same.setdefault(tuple(graph.sequences[root] for root in graph.roots) + (graph.total,), graph)
+            ids = self._add_graph(graph)
+        is_shown = bool(ids)
+        position = self._positions.of(*traced.place) if traced.place else None
+        leaves = [
+            {"variable": name, "node": ids[i] if is_shown and i is not None else None, "value": value, "grad_norm": norm}
+            for name, i, value, norm in traced.leaves
+            if i is None or not is_shown or i < len(ids)
+        ]
+        return {
+            "index": traced.index,
+            "line": position[0] if position else None,
+            "kind": traced.kind,
+            "graph": self._graph_ids[id(graph)] if is_shown else None,
+            "roots": [ids[root] for root in traced.roots if is_shown and root < len(ids)],
+            "loss": traced.loss,
+            "gradient": traced.gradient,
+            "retain_graph": traced.retain_graph,
+            "create_graph": traced.create_graph,
+            "leaves": leaves,
+            "steps": self._plain_steps(traced, ids) if traced.is_full and is_shown else [],
+            "detail": "full" if traced.is_full else "light",
+            "failed": ids[traced.failed] if traced.failed is not None and is_shown else None,
+        }
+
+    def _plain_steps(self, traced: TracedPass, ids: list[str]) -> list[dict[str, Any]]:
+        """The events as steps; where one edge alone reaches a node, what came along it is what the node received."""
+        sent: dict[int, list] = {}
+        single = traced.single or []
+        names = traced.graph.names if traced.graph else []
+        steps = []
+        for index, grad_inputs, received, after in traced.events or ():
+            sent[index] = grad_inputs
+            if isinstance(received, int):
+                source, slot, input_nr = single[index]
+                outputs = [None] * received
+                outputs[input_nr] = sent[source][slot]
+                received = outputs
+            accumulated = None
+            if names[index] == "AccumulateGrad":
+                accumulated = {"before": traced.before.get(index), "after": after if after is not None else received[0]}
+            step = {
+                "node": ids[index],
+                "grad_outputs": received,
+                "grad_inputs": grad_inputs,
+                "accumulated": accumulated,
+            }
+            if index in traced.local:
+                step["local"] = traced.local[index]
+            steps.append(step)
+        return steps
+
+    def _add_graph(self, graph: TracedGraph) -> list[str]:
+        """Give the graph's nodes their ids, once, and keep its plain form; returns the ids."""
+        if id(graph) in self._graph_ids:
+            return self._ids[id(graph)]
+        base = self._next_id
+        ids = [f"n{base + index}" for index in range(len(graph.names))]
+        self._next_id += len(ids)
+        graph_id = f"g{len(self._graphs)}"
+        self._graph_ids[id(graph)], self._ids[id(graph)] = graph_id, ids
+        for sequence, name in zip(graph.sequences, ids, strict=True):
+            self._by_sequence[sequence] = name
+        text = graph.dot or ""
+        for index, name in enumerate(ids if text else ()):
+            text = text.replace(f"\1{index}\2", name)
+        self._graphs.append(
+            {
+                "id": graph_id,
+                "nodes": self._plain_nodes(graph, ids),
+                "edges": [
+                    {"source": ids[source], "slot": slot, "target": ids[target], "input_nr": input_nr}
+                    for source, slot, target, input_nr in graph.edges
+                ],
+                "dot": text,
+                "dot_by": "torchviz" if text else "explorer",
+                "roots": [ids[root] for root in graph.roots if root < len(ids)],
+                "total_nodes": graph.total,
+            }
+        )
+        return ids
+
+    def _plain_nodes(self, graph: TracedGraph, ids: list[str]) -> list[dict[str, Any]]:
+        nodes = []
+        places, assigned = self._positions.of, self._positions.assigned
+        # A call into a library makes many nodes at one place; the last made of them is what gets the name.
+        last: dict[Any, int] = {}
+        for index, call in graph.calls.items():
+            if call[0] is not None and not call[2]:
+                key = (id(call[0][0]), call[0][1])
+                if key not in last or graph.sequences[index] > graph.sequences[last[key]]:
+                    last[key] = index
+        calls, saved, attributes, shapes = graph.calls, graph.saved, graph.attributes, graph.shapes
+        hooked, leaves, module_names = graph.hooked, graph.leaves, self._tracer.module_names
+        for index, (node_id, name) in enumerate(zip(ids, graph.names, strict=True)):
+            is_leaf = name == "AccumulateGrad"
+            node: dict[str, Any] = {
+                "id": node_id,
+                "name": name,
+                "is_leaf": is_leaf,
+                "hooked": index in hooked,
+                "line": None,
+                "variable": None,
+                "shape": None,
+                "output": None,
+                "saved": saved.get(index, {}),
+                "attributes": attributes.get(index, {}),
+                "formula": formula_of(name),
+            }
+            nodes.append(node)
+            if is_leaf:
+                node["variable"], node["output"] = leaves.get(index, (None, None))
+                if node["output"]:
+                    node["shape"] = node["output"]["shape"]
+                continue
+            node["shape"] = shapes[index]
+            call = calls.get(index)
+            if call is None:
+                continue
+            place, module, is_direct, node["output"] = call
+            if module is not None:
+                node["module"] = module_names.get(id(module)) or type(module).__name__
+            position = places(*place) if place else None
+            if position is not None:
+                node["line"], node["column"], node["end_line"], node["end_column"] = position
+                if is_direct or last.get((id(place[0]), place[1])) == index:
+                    node["variable"] = assigned.get(position)
+        return nodes
+
+    # -- what is left of the program -----------------------------------------------------------------
+
+    def _program_items(self) -> Iterator[tuple[str, Any]]:
+        for name, value in list(self._namespace.items())[: MOST_VARIABLES + 64]:
+            if name not in policy.PREDEFINED and not name.startswith("__") and not policy.is_facade(value):
+                yield name, value
+
+    def _add_loose_graphs(self) -> None:
+        """The graphs of tensors that no pass went through, the last made first."""
+        loose = []
+        for _, value in self._program_items():
+            if isinstance(value, torch.Tensor) and value.requires_grad and not value.is_leaf:
+                node = _live_grad_fn(value)
+                if node is not None and node._sequence_nr() not in self._by_sequence:
+                    loose.append((node._sequence_nr(), node, value))
+        loose.sort(key=lambda entry: entry[0], reverse=True)
+        for sequence, node, value in loose[:LOOSE_GRAPHS]:
+            if sequence not in self._by_sequence:
+                self._add_graph(self._tracer.look_at(node, value))
+
+    def _plain_variables(self) -> Iterator[dict[str, Any]]:
+        summarize = Summarizer().summarize
+        for name, value in self._program_items():
+            if isinstance(value, torch.Tensor):
+                yield self._plain_tensor(name, value, summarize)
+            else:
+                kind, text = describe_value(value)
+                yield {"name": name, "kind": kind, "text": text}
+
+    def _plain_tensor(self, name: str, tensor: torch.Tensor, summarize: Callable) -> dict[str, Any]:
+        node = _live_grad_fn(tensor) if tensor.requires_grad and not tensor.is_leaf else None
+        # Reading .grad of another tensor would print a warning into the reader's program.
+        grad = tensor.grad if tensor.is_leaf or tensor.retains_grad else None
+        return {
+            "name": name,
+            "kind": "tensor",
+            "text": type(tensor).__name__,
+            "shape": [int(size) for size in tensor.shape],
+            "dtype": str(tensor.dtype),
+            "device": str(tensor.device),
+            "requires_grad": tensor.requires_grad,
+            "is_leaf": tensor.is_leaf,
+            "grad_fn": None if node is None else self._by_sequence.get(node._sequence_nr()),
+            "value": summarize(tensor),
+            "grad": summarize(grad),
+        }
+
+    def _name_globals(self, variables: list[dict[str, Any]]) -> None:
+        """A node whose statement gave it no name has that of the global that holds its tensor."""
+        names = {variable["grad_fn"]: variable["name"] for variable in variables if variable.get("grad_fn")}
+        for graph in self._graphs:
+            for node in graph["nodes"]:
+                if node["variable"] is None and node["id"] in names:
+                    node["variable"] = names[node["id"]]
+
+
+class _Positions:
+    """Where in the text an instruction stands, and which name a statement gives to a value."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self._codes: dict[types.CodeType, list] = {}
+        self._found: dict[tuple[int, int], tuple[int, int, int, int] | None] = {}
+        self.assigned: dict[tuple[int, int, int, int], str] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign):
+                targets, value = node.targets, node.value
+            elif isinstance(node, ast.AnnAssign | ast.AugAssign | ast.NamedExpr) and node.value is not None:
+                targets, value = [node.target], node.value if not isinstance(node, ast.AugAssign) else node
+            else:
+                continue
+            name = ast.unparse(targets[0]).strip("()")
+            self.assigned[(value.lineno, value.col_offset, value.end_lineno, value.end_col_offset)] = name
+
+    def of(self, code: types.CodeType, lasti: int) -> tuple[int, int, int, int] | None:
+        """(line, column, end line, end column) of an instruction; columns count bytes of UTF-8, as in ``ast``."""
+        # A code object hashes all it holds, each time; its id does as well, for self._codes keeps it.
+        key = (id(code), lasti)
+        if key in self._found:
+            return self._found[key]
+        if code not in self._codes:
+            self._codes[code] = list(code.co_positions())
+        line, end_line, column, end_column = self._codes[code][lasti // 2]
+        found = None if None in (line, end_line, column, end_column) else (line, column, end_line, end_column)
+        self._found[key] = found
+        return found
+
+
+class _PassEvents:
+    """Turns passes into ``pass`` events, at most so many a second."""
+
+    def __init__(self, on_event: Callable[[dict[str, Any]], None], interval: float = 0.04) -> None:
+        self._on_event, self._interval, self._told = on_event, interval, 0.0
+
+    def tell(self, traced: TracedPass) -> None:
+        now = time.perf_counter()
+        if now - self._told < self._interval:
+            return
+        self._told = now
+        leaves = [{"variable": name, "value": value, "grad_norm": norm} for name, _, value, norm in traced.leaves]
+        event = {"event": "pass", "index": traced.index, "loss": traced.loss, "leaves": leaves}
+        self._on_event({**event, "expected": traced.expected})
+
+
+formula_of = functools.cache(find_formula)
+
+
+def fit_json(plain: dict[str, Any], most: int = MOST_BYTES) -> str:
+    """A plain Recording as JSON of at most ``most`` bytes: full passes become light ones, then graphs go."""
+    while True:
+        text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+        if len(text) <= most:
+            return text
+        full = [one for one in plain["passes"] if one["steps"]]
+        shed = full[1:-1:2] or full[:-1] or full
+        note = "The recording was larger than can be kept: some passes are kept without their steps."
+        if shed:
+            for one in shed:
+                one.update(steps=[], detail="light")
+            needed = {one["graph"] for one in plain["passes"] if one["steps"]}
+            needed |= {graph["id"] for graph in plain["graphs"][-1:]}
+        else:
+            note = "The recording was larger than can be kept: graphs were left out."
+            needed = {graph["id"] for graph in plain["graphs"][:-1]}
+            if not plain["graphs"]:
+                plain["passes"] = plain["passes"][:: 2 if len(plain["passes"]) > 1 else 1]
+                plain["stdout"], plain["variables"] = plain["stdout"][: most // 8], plain["variables"][:50]
+        if note not in plain["notes"]:
+            plain["notes"].append(note)
+        _keep_graphs(plain, needed)
+
+
+def _keep_graphs(plain: dict[str, Any], needed: set[str]) -> None:
+    plain["graphs"] = [graph for graph in plain["graphs"] if graph["id"] in needed]
+    known = {node["id"] for graph in plain["graphs"] for node in graph["nodes"]}
+    for one in plain["passes"]:
+        if one["graph"] not in needed:
+            one.update(graph=None, roots=[], leaves=[{**leaf, "node": None} for leaf in one["leaves"]], failed=None)
+    for variable in plain["variables"]:
+        if variable.get("grad_fn") not in known and "grad_fn" in variable:
+            variable["grad_fn"] = None
+
+
+def plain_problem(problem: Problem | None) -> dict[str, Any] | None:
+    """A Problem as plain data."""
+    if problem is None:
+        return None
+    return {name: getattr(problem, name) for name in ("type", "message", "line", "column", "explanation", "hint")}
+
+
+def versions() -> dict[str, str]:
+    """The versions that a Recording was made with."""
+    return {"torch": torch.__version__, "python": sys.version.split()[0]}
+
+
+def fail_plain(program: Program, status: str, problem: Problem, **known: Any) -> dict[str, Any]:
+    """The plain Recording of a run of which nothing but its problem (and what is ``known``) came back."""
+    empty: dict[str, Any] = {"schema": SCHEMA, "program": program.to_plain(), "status": status, "stdout": ""}
+    empty |= {"stdout_truncated": False, "problem": plain_problem(problem), "variables": [], "graphs": []}
+    return empty | {"passes": [], "timings": {}, "versions": versions(), "knob_events": [], "notes": []} | known
+
+
+def _fail_early(program: Program, problem: Problem, timings: dict[str, float]) -> dict[str, Any]:
+    status = "error" if problem.type == "SyntaxError" else "refused"
+    return fail_plain(program, status, problem, timings=timings)
+
+
+def describe_value(value: Any) -> tuple[str, str]:
+    """The kind of a variable and a short text, made without running any code of the program's classes."""
+    kind = type(value)
+    if value is None or kind is bool:
+        return ("none" if value is None else "bool"), str(value)
+    if kind in (int, float, complex):
+        return "number", _short(value)
+    if kind is str:
+        return "text", repr(value[:200])
+    if kind in (list, tuple, dict, set, range):
+        inner = value.values() if kind is dict else value
+        is_plain = len(value) <= 16 and all(type(item) in (int, float, bool, str, type(None)) for item in inner)
+        return kind.__name__, _short(value) if is_plain else f"{len(value)} items"
+    if isinstance(value, torch.nn.Module):
+        return "module", f"{kind.__name__}, {sum(map(torch.Tensor.numel, value.parameters())):,} parameters"
+    if isinstance(value, torch.optim.Optimizer):
+        return "optimizer", f"{kind.__name__}, lr {', '.join(_short(group.get('lr')) for group in value.param_groups)}"
+    if kind is np.ndarray:
+        return "array", f"shape {value.shape}, {value.dtype}"
+    if isinstance(value, torch.device | torch.dtype | torch.Size):
+        return kind.__name__.lower(), str(value)
+    if isinstance(value, type):
+        return "class", value.__name__
+    if callable(value) and hasattr(value, "__name__"):
+        return "function", str(value.__name__)
+    return "object", kind.__name__
+
+
+def _short(value: Any) -> str:
+    try:
+        return repr(value)[:200]
+    except ValueError:
+        # An int of more than 4300 digits has no decimal text.
+        return f"an integer of {value.bit_length()} bits"
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)[:MOST_MESSAGE]
+    except Exception as second:
+        return f"(its message could not be read: {type(second).__name__})"
+
+
+def _live_grad_fn(tensor: torch.Tensor) -> Any:
+    try:
+        return tensor.grad_fn
+    except RuntimeError:
+        # A view that was changed in place where that is not allowed has no grad_fn any more.
+        return None
+
+
+def _milliseconds(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 3)
+
+
+def _forward_progress(on_event: Callable[[dict[str, Any]], None] | None) -> Callable[[dict], None] | None:
+    return None if on_event is None else lambda progress: on_event({"event": "progress", **progress})
+
+
+@contextlib.contextmanager
+def _seeded(program: Program) -> Iterator[None]:
+    """Seeds of torch, random and NumPy, and the default device where it is not the CPU."""
+    torch.manual_seed(program.seed)
+    random.seed(program.seed)
+    np.random.seed(program.seed % 2**32)
+    if program.device == "cpu":
+        yield
+        return
+    policy.keep_samplers_on_cpu()
+    torch.set_default_device(program.device)
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+@contextlib.contextmanager
+def _noted_warnings(notes: list[str]) -> Iterator[None]:
+    """Warnings of the program become notes instead of lines in the server's log."""
+
+    def note(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+        if len(notes) < 20:
+            where = f"line {lineno}: " if filename == FILENAME else ""
+            notes.append(f"{where}{category.__name__}: {str(message)[:500]}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = note
+        yield
+
+
+@contextlib.contextmanager
+def _limited(seconds: float | None) -> Iterator[None]:
+    """Raise TimeLimit in the program after ``seconds``, Stopped when asked; signals reach the main thread alone."""
+    if seconds is None or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def end(*_: Any) -> None:
+        raise TimeLimit
+
+    def stop(*_: Any) -> None:
+        raise Stopped
+
+    previous = signal.signal(signal.SIGALRM, end), signal.signal(signal.SIGUSR2, stop)
+    # Again every 50 ms: a finally block of the program may have swallowed the first.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.05)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous[0])
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)

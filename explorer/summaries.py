@@ -1,0 +1,174 @@
+"""Tensors into plain data: whole up to 64 elements, else a head and statistics."""
+
+import math
+import weakref
+from typing import Any
+
+import torch
+
+WHOLE = 64
+HEAD = 8
+
+
+
+class _Names(dict):
+    """The text of each dtype, made once: ``str(dtype)`` costs as much as reading a scalar."""
+
+    def __missing__(self, dtype: torch.dtype) -> str:
+        self[dtype] = str(dtype)
+        return self[dtype]
+
+
+_DTYPES = _Names()
+_STATISTICS = ("min", "max", "mean", "l2", "nan", "inf")
+
+
+class Summarizer:
+    """Makes summaries; the statistics of a large tensor are computed once per version of its memory.
+
+    A tensor may change in place between two looks, so what is remembered is keyed by the live tensor
+    (or the base it is a view of) and its ``_version``.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[weakref.ref, int, dict[str, Any]]] = {}
+
+    def summarize(self, tensor: Any) -> dict[str, Any] | None:
+        """The Summary of ``tensor`` as plain data, or None for None and for tensors that hold no readable values.
+
+        Never raises for a tensor: a hook that raised would stop the program's own backward.
+        """
+        if tensor is None:
+            return None
+        try:
+            if tensor.numel() <= WHOLE:
+                values = tensor.tolist()
+                kind = type(values)
+                if kind is float:
+                    values = values if values - values == 0.0 else _number(values)
+                    return {"shape": [], "dtype": _DTYPES[tensor.dtype], "values": values}
+                if kind is list or kind is complex:
+                    values = _to_plain(values)
+                return {"shape": list(tensor.shape), "dtype": _DTYPES[tensor.dtype], "values": values}
+            if tensor.layout is not torch.strided:
+                return self.summarize(tensor.detach().to_dense())
+            statistics = self._statistics(tensor)
+            return {"shape": list(tensor.shape), "dtype": _DTYPES[tensor.dtype], "head": _head(tensor), **statistics}
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError):
+            return self._summarize_odd(tensor)
+
+    def _summarize_odd(self, tensor: Any) -> dict[str, Any] | None:
+        """Sparse tensors are read densely; meta tensors, functorch wrappers and nested ones hold nothing to read."""
+        if not isinstance(tensor, torch.Tensor) or tensor.layout in (torch.strided, torch.jagged):
+            return None
+        try:
+            return self.summarize(tensor.detach().to_dense())
+        except (RuntimeError, NotImplementedError, TypeError):
+            return None
+
+    def _statistics(self, tensor: torch.Tensor) -> dict[str, Any]:
+        owner = tensor._base if tensor._is_view() and tensor._base.numel() == tensor.numel() else tensor
+        known = self._seen.get(id(owner))
+        # Inference tensors keep no version; nothing about them is remembered.
+        version = None if owner.is_inference() else owner._version
+        if known is not None and known[0]() is owner and known[1] == version:
+            return known[2]
+        found = measure(tensor)
+        if version is not None:
+            self._seen[id(owner)] = (weakref.ref(owner), version, found)
+        return found
+
+
+def measure(tensor: torch.Tensor) -> dict[str, Any]:
+    """min, max, mean and 2-norm of a tensor with at least one element, and how many are nan and inf.
+
+    Complex numbers are measured by their absolute value, half precision in float32.
+    """
+    values = tensor.detach()
+    if values.dtype is not torch.float32 and values.dtype is not torch.float64:
+        values = _measurable(values)
+    least, most = values.amin(), values.amax()
+    total, norm = values.sum(), torch.linalg.vector_norm(values)
+    if values.device.type == "cpu":
+        numbers = least.item(), most.item(), total.item() / values.numel(), norm.item()
+        if numbers[3] - numbers[3] == 0.0:
+            return dict(zip(_STATISTICS, (*numbers, 0, 0), strict=True))
+    else:
+        # One transfer instead of four.
+        numbers = tuple(torch.stack((least, most, total / values.numel(), norm)).tolist())
+    nan = inf = 0
+    if not all(map(math.isfinite, numbers)):
+        nan, inf = int(values.isnan().sum()), int(values.isinf().sum())
+    low, high, mean, l2 = map(_number, numbers)
+    return dict(zip(_STATISTICS, (low, high, mean, l2, nan, inf), strict=True))
+
+
+def _measurable(values: torch.Tensor) -> torch.Tensor:
+    if values.dtype.is_complex:
+        return values.abs()
+    return values.float() if values.dtype.is_floating_point else values.double()
+
+
+def gradient_norm(gradient: torch.Tensor | None) -> Any:
+    """The 2-norm of a gradient as a plain number, or None."""
+    if gradient is None:
+        return None
+    dense = gradient.coalesce().values() if gradient.layout is torch.sparse_coo else gradient
+    return _number(torch.linalg.vector_norm(dense.detach()).item()) if dense.numel() else 0.0
+
+
+def norm_of(summary: dict[str, Any] | None) -> Any:
+    """The 2-norm that a summary tells, without touching a tensor again."""
+    if summary is None or "l2" in summary:
+        return summary and summary["l2"]
+    numbers = list(_flatten(summary["values"]))
+    if any(isinstance(number, str) for number in numbers):
+        return "nan" if "nan" in numbers else "inf"
+    squares = (n["re"] ** 2 + n["im"] ** 2 if isinstance(n, dict) else n * n for n in numbers)
+    return math.sqrt(math.fsum(squares))
+
+
+def plain_number(number: Any) -> Any:
+    """A Python number as JSON can hold it."""
+    return _to_plain(number)
+
+
+def _head(tensor: torch.Tensor) -> list[Any]:
+    flat = tensor.detach()
+    if flat.is_contiguous():
+        return _to_plain(flat.as_strided((HEAD,), (1,)).tolist())
+    # reshape(-1) would copy a transposed tensor whole; its first rows hold its first elements.
+    while flat.dim() > 1 and flat[0].numel() >= HEAD:
+        flat = flat[0]
+    if flat.dim() > 1:
+        flat = flat[:HEAD].reshape(-1)
+    return _to_plain(flat[:HEAD].tolist())
+
+
+def _flatten(values: Any) -> Any:
+    if isinstance(values, list):
+        for value in values:
+            yield from _flatten(value)
+    else:
+        yield values
+
+
+def _number(number: float) -> Any:
+    if math.isfinite(number):
+        return number
+    return "nan" if number != number else ("inf" if number > 0 else "-inf")
+
+
+def _to_plain(values: Any) -> Any:
+    kind = type(values)
+    if kind is float:
+        return values if values - values == 0.0 else _number(values)
+    if kind is list:
+        if values and type(values[0]) is float:
+            total = sum(values)
+            if total - total == 0.0:
+                return values
+        return [_to_plain(value) for value in values]
+    if kind is complex:
+        return {"re": _number(values.real), "im": _number(values.imag)}
+    return values

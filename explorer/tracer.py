@@ -1,0 +1,830 @@
+"""The Tracer watches one program run: which line made each grad_fn, and what each backward sent where.
+
+It reads the graph that PyTorch built and changes nothing in it. Forward, a TorchFunctionMode notes the
+range of sequence numbers that each call used; backward, one post-hook per node notes what the engine
+sent. Everything private of torch that the project relies on to trace is named in this module.
+"""
+
+import functools
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+from torch._C._autograd import _get_sequence_nr as sequence_nr
+from torch.autograd.graph import get_gradient_edge
+from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_mode, _push_mode
+
+from explorer import dot
+from explorer.formulas import ELEMENTWISE
+from explorer.program import FILENAME, Loop
+from explorer.summaries import Summarizer, gradient_norm, norm_of, plain_number
+
+MOST_NODES = 25_000
+"""A graph with more nodes is walked and run, but no gradient of it is kept."""
+
+LOCAL_NODES = 64
+"""Nodes are asked for their local derivative only in graphs up to this size."""
+
+FREE_FULL_SECONDS = 0.3
+"""Full recording of passes may cost this much before the light record takes over."""
+
+FULL_SHARE = 0.04
+"""The share of a long run's time that further full records may take."""
+
+KEPT_FULL = 48
+"""So many full passes are kept, evenly spread; the last is kept besides."""
+
+DRAWN_BY_TORCHVIZ = 40
+"""At most so many graphs of one run are drawn by torchviz; the others by our own walk in the same form."""
+
+NORM_SHARE = 0.05
+"""The share of a run's time that gradient norms and events of light passes may take."""
+
+_LEAF_SEQUENCE = 2**64 - 1
+_HOOK_NODES = frozenset({"BackwardHookFunctionBackward"})
+_SAVED = "_saved_"
+
+
+@dataclass(slots=True)
+class TracedGraph:
+    """One walk from the roots of a pass: parallel lists with one entry per node."""
+
+    roots: list[int]
+    names: list[str] = field(default_factory=list)
+    sequences: list[int] = field(default_factory=list)
+    edges: list[tuple[int, int, int, int]] = field(default_factory=list)
+    shapes: list[list[int] | None] = field(default_factory=list)
+    hooked: set[int] = field(default_factory=set)
+    leaves: dict[int, tuple[str | None, dict[str, Any] | None]] = field(default_factory=dict)
+    leaf_ids: dict[int, int] = field(default_factory=dict)
+    saved: dict[int, dict[str, Any]] = field(default_factory=dict)
+    attributes: dict[int, dict[str, Any]] = field(default_factory=dict)
+    calls: dict[int, tuple] = field(default_factory=dict)
+    output_name: str | None = None
+    dot: str | None = None
+    total: int = 0
+
+
+@dataclass(slots=True)
+class TracedPass:
+    """One call of the engine as it was seen; plain but for the code object of its line."""
+
+    index: int
+    kind: str
+    place: tuple[CodeType, int] | None
+    graph: TracedGraph | None
+    roots: list[int]
+    loss: Any
+    gradient: dict[str, Any] | None
+    retain_graph: bool
+    create_graph: bool
+    leaves: list[tuple[str | None, int | None, dict[str, Any] | None, Any]]
+    events: list[tuple] | None = None
+    single: list[tuple[int, int, int] | None] | None = None
+    local: dict[int, list] = field(default_factory=dict)
+    before: dict[int, Any] = field(default_factory=dict)
+    failed: int | None = None
+    expected: int | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether its steps were kept."""
+        return self.events is not None
+
+
+class _ForwardCalls(TorchFunctionMode):
+    """Notes, for every call that made a grad_fn, where the program stood and what came out."""
+
+    def __init__(self, tracer: "Tracer") -> None:
+        super().__init__()
+        self._note = tracer.note_call
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = sequence_nr()
+        output = func(*args, **kwargs) if kwargs else func(*args)
+        after = sequence_nr()
+        if after != before:
+            self._note(before, after, output, sys._getframe(1))
+        return output
+
+
+class Tracer:
+    """Records the passes of the program that runs inside ``with tracer:``; one per run."""
+
+    def __init__(
+        self,
+        namespace: Mapping[str, Any],
+        *,
+        ignored: Iterable[str] = (),
+        loops: Iterable[Loop] = (),
+        reads_saved: bool = True,
+        doubts_hooks: bool = False,
+        draws: bool = True,
+        full: Iterable[int] = (),
+        on_pass: Callable[[TracedPass], None] | None = None,
+    ) -> None:
+        """``ignored`` names are not the program's; ``full`` passes are kept in full whatever they cost.
+
+        ``reads_saved`` is False where reading a saved tensor would run the program's own unpack hook, and
+        ``doubts_hooks`` True where the program hooks nodes, which cannot be seen from outside.
+        """
+        self.passes: list[TracedPass] = []
+        self.calls: dict[int, tuple] = {}
+        self.module_names: dict[int, str] = {}
+        self.summarizer = Summarizer()
+        self._namespace = namespace
+        self._ignored = frozenset(ignored)
+        self._loops = list(loops)
+        self._reads_saved = reads_saved
+        self._doubts_hooks = doubts_hooks
+        self._draws = draws
+        self._wanted = frozenset(full)
+        self._on_pass = on_pass
+        self.mode = _ForwardCalls(self)
+        self.modules: list[torch.nn.Module] = []
+        self.is_full = True
+        self.is_inside = False
+        self._is_called = False
+        self._gives_gradient = False
+        self._drawn = 0
+        self._full_seconds = 0.0
+        self._light_seconds = 0.0
+        self._started = 0.0
+        self._sites: dict[tuple[CodeType, int], int] = {}
+        self._expected: dict[tuple[CodeType, int], int | None] = {}
+        self._hooked_leaves: dict[int, weakref.ref] = {}
+        self._hooked_nodes: set[int] = set()
+        self._parameter_names: dict[int, tuple[weakref.ref, list[tuple[int, str]]]] = {}
+
+    def __enter__(self) -> "Tracer":
+        install()
+        self._started = time.perf_counter()
+        _active.append(self)
+        _push_mode(self.mode)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A program may have left a mode of its own (torch.device("cpu").__enter__()) on top of ours.
+        above = []
+        while (mode := _get_current_function_mode()) is not None:
+            _pop_mode()
+            if mode is self.mode:
+                break
+            above.append(mode)
+        for mode in reversed(above):
+            _push_mode(mode)
+        _active.remove(self)
+
+    def call_outside(self, function: Callable, gives_gradient: bool, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """``function`` run with our mode off, and on again after it only if the next pass is recorded in full."""
+        top = _get_current_function_mode()
+        if self._is_called or not (top is None or top is self.mode):
+            return function(*args, **kwargs)
+        self._gives_gradient = gives_gradient
+        if top is not None:
+            _pop_mode()
+        self._is_called = True
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self._is_called = False
+            if self.is_full:
+                _push_mode(self.mode)
+
+    def run_engine(self, engine: Callable, outputs: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The engine's run, recorded; a backward inside a backward (reentrant checkpointing) is its own affair."""
+        if self.is_inside:
+            return engine(outputs, *args, **kwargs)
+        self.is_inside = True
+        try:
+            return self._run_backward(engine, outputs, args, kwargs)
+        finally:
+            self.is_inside = False
+
+    def note_hook(self, tensor: torch.Tensor) -> None:
+        """The program hooks this tensor: its gradient may be changed on the way."""
+        if tensor.grad_fn is None:
+            self._hooked_leaves[id(tensor)] = weakref.ref(tensor)
+        else:
+            self._hooked_nodes.add(tensor.grad_fn._sequence_nr())
+
+    # -- forward -------------------------------------------------------------------------------------
+
+    def note_call(self, before: int, after: int, output: Any, frame: FrameType) -> None:
+        """The nodes numbered ``before`` to ``after`` came from one call, made from ``frame`` outwards."""
+        code = frame.f_code
+        is_direct = code.co_filename == FILENAME
+        while not is_direct and code.co_filename != FILENAME:
+            frame = frame.f_back
+            if frame is None:
+                break
+            code = frame.f_code
+        place = None if frame is None else (code, frame.f_lasti)
+        module = self.modules[-1] if self.modules else None
+        calls = self.calls
+        if after - before == 1 and type(output) is torch.Tensor:
+            calls[before] = (place, module, is_direct, self.summarizer.summarize(output))
+            return
+        for number in range(before, after):
+            calls.setdefault(number, (place, module, is_direct, None))
+        first = output[0] if isinstance(output, tuple | list) and output else output
+        if isinstance(first, torch.Tensor) and first.grad_fn is not None:
+            number = first.grad_fn._sequence_nr()
+            if before <= number < after:
+                calls[number] = (place, module, is_direct, self.summarizer.summarize(first))
+
+    # -- backward ------------------------------------------------------------------------------------
+
+    def _run_backward(self, engine: Callable, outputs: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        roots = list(_root_nodes(outputs))
+        if len(roots) < len(outputs):
+            # The engine is about to say which output has no grad_fn.
+            return engine(outputs, *args, **kwargs)
+        began = time.perf_counter()
+        frame = _program_frame()
+        gradients = args[0] if args else ()
+        first = outputs[0]
+        traced = TracedPass(
+            index=len(self.passes),
+            kind="backward" if kwargs.get("accumulate_grad") else "grad",
+            place=None if frame is None else (frame.f_code, frame.f_lasti),
+            graph=None,
+            roots=[],
+            loss=_loss_of(first),
+            gradient=None,
+            retain_graph=bool(args[1]),
+            create_graph=bool(args[2]),
+            leaves=[],
+        )
+        if self._gives_gradient and gradients:
+            traced.gradient = self.summarizer.summarize(gradients[0])
+        self._count_site(traced, frame)
+        was_full = self.is_full
+        self.passes.append(traced)
+        run = functools.partial(engine, outputs, *args, **kwargs)
+        try:
+            if was_full:
+                return self._run_full(traced, roots, outputs, args[3] if len(args) > 3 else (), run, frame)
+            return self._run_light(traced, roots, run)
+        finally:
+            spent = time.perf_counter() - began
+            if was_full:
+                self._full_seconds += spent
+            self.is_full = self._decide_full(traced)
+            if self._on_pass is not None:
+                self._on_pass(traced)
+
+    def _run_full(
+        self,
+        traced: TracedPass,
+        roots: list[tuple[Any, int]],
+        outputs: Any,
+        inputs: Any,
+        run: Callable[[], Any],
+        frame: FrameType | None,
+    ) -> Any:
+        nodes, graph, counts, single = walk_graph([node for node, _ in roots])
+        traced.roots = graph.roots
+        variables = {index: node.variable for index, node in enumerate(nodes) if graph.sequences[index] == _LEAF_SEQUENCE
+                     and hasattr(node, "variable")}
+        names = self._name_tensors(frame) if variables else {}
+        summarize = self.summarizer.summarize
+        for index, variable in variables.items():
+            name = names.get(id(variable))
+            graph.leaves[index] = (name, summarize(variable))
+            graph.leaf_ids[index] = id(variable)
+        if graph.total > MOST_NODES:
+            traced.graph = self._cut(graph)
+            try:
+                return run()
+            finally:
+                self._finish_leaves(traced, graph, variables)
+                _release(nodes)
+        self._mark_hooked(graph, variables)
+        traced.graph = self._describe(graph, nodes)
+        if self._draws and len(nodes) <= LOCAL_NODES and self._reads_saved:
+            traced.local = self._ask_local(graph, nodes)
+        if self._draws and self._drawn < DRAWN_BY_TORCHVIZ and self._reads_saved:
+            self._drawn += 1
+            tensors = [output for output in outputs if isinstance(output, torch.Tensor)]
+            named = {names[id(tensor)]: tensor for tensor in variables.values() if id(tensor) in names}
+            keys = [f"\1{index}\2" for index in range(len(nodes))]
+            graph.dot = dot.draw_live(tensors, nodes, keys, named) if len(tensors) == len(outputs) else None
+        before = {index: summarize(variable.grad) for index, variable in variables.items()}
+        traced.before, traced.single = before, single
+        for root in graph.roots:
+            counts[root] += 2
+        for index in graph.hooked:
+            counts[index] += 2
+        events: list[tuple] = []
+        traced.events = events
+        note = events.append
+
+        def post(index: int, grad_inputs: tuple, grad_outputs: tuple) -> None:
+            if counts[index] == 1:
+                received = len(grad_outputs)
+            else:
+                received = [summarize(grad) for grad in grad_outputs]
+            if len(grad_inputs) == 1:
+                note((index, [summarize(grad_inputs[0])], received, None))
+            else:
+                note((index, [summarize(grad) for grad in grad_inputs], received, None))
+
+        def post_leaf(index: int, grad_inputs: tuple, grad_outputs: tuple) -> None:
+            received = 1 if counts[index] == 1 else [summarize(grad) for grad in grad_outputs]
+            after = None if before[index] is None and counts[index] == 1 else summarize(variables[index].grad)
+            note((index, [], received, after))
+
+        handles = [
+            node.register_hook(functools.partial(post_leaf if index in variables else post, index))
+            for index, node in enumerate(nodes)
+        ]
+        numbers = sequence_nr()
+        try:
+            result = run()
+        except BaseException:
+            traced.failed = _next_in_order(graph, [event[0] for event in events])
+            raise
+        else:
+            if traced.kind == "grad":
+                self._note_results(traced, graph, variables, inputs, result)
+            return result
+        finally:
+            for handle in handles:
+                handle.remove()
+            if traced.create_graph:
+                for number in range(numbers, sequence_nr()):
+                    self.calls.setdefault(number, (traced.place, None, True, None))
+            if traced.kind == "backward":
+                self._finish_leaves(traced, graph, variables)
+            _release(nodes)
+
+    def _run_light(self, traced: TracedPass, roots: list[tuple[Any, int]], run: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        model = next((old for old in reversed(self.passes[:-1]) if old.is_full and old.place == traced.place), None)
+        variables = list(_walk_leaves([node for node, _ in roots]))
+        names = dict.fromkeys(map(id, variables))
+        if model is not None and model.graph is not None and len(model.graph.leaves) == len(variables):
+            # The same line with as many leaves: the last full pass of that line tells their names.
+            traced.graph, traced.roots = model.graph, model.roots
+            by_id = {key: index for index, key in model.graph.leaf_ids.items()}
+        else:
+            by_id = {}
+        summarize = self.summarizer.summarize
+        values = [summarize(variable) if variable.numel() <= 8 else None for variable in variables]
+        self._light_seconds += time.perf_counter() - began
+        try:
+            return run()
+        finally:
+            began = time.perf_counter()
+            is_cheap = self._light_seconds < NORM_SHARE * (began - self._started)
+            for variable, value in zip(variables, values, strict=True):
+                index = by_id.get(id(variable))
+                name = model.graph.leaves[index][0] if model and index is not None else names[id(variable)]
+                norm = gradient_norm(variable.grad) if is_cheap or variable.numel() <= 64 else None
+                traced.leaves.append((name, index, value, norm))
+            self._light_seconds += time.perf_counter() - began
+
+    def _describe(self, graph: TracedGraph, nodes: list[Any]) -> TracedGraph:
+        """Fill in shapes, saved tensors and attributes, which the engine frees as it runs."""
+        summarize, calls, reads_saved = self.summarizer.summarize, self.calls, self._reads_saved
+        for index, node in enumerate(nodes):
+            number = graph.sequences[index]
+            if number == _LEAF_SEQUENCE:
+                graph.shapes.append(None)
+                continue
+            call = calls.get(number)
+            if call is not None:
+                graph.calls[index] = call
+            graph.shapes.append(_shape_of(node) if call is None or call[3] is None else call[3]["shape"])
+            if reads_saved:
+                saved, attributes = _read_saved(node, summarize, call and call[3])
+                if saved:
+                    graph.saved[index] = saved
+                if attributes:
+                    graph.attributes[index] = attributes
+        return graph
+
+    def _mark_hooked(self, graph: TracedGraph, variables: dict[int, torch.Tensor]) -> None:
+        if self._doubts_hooks:
+            graph.hooked.update(range(len(graph.names)))
+            return
+        graph.hooked.update(index for index, name in enumerate(graph.names) if name in _HOOK_NODES)
+        if self._hooked_nodes:
+            graph.hooked.update(i for i, number in enumerate(graph.sequences) if number in self._hooked_nodes)
+        for index, variable in variables.items():
+            known = self._hooked_leaves.get(id(variable))
+            if known is not None and known() is variable:
+                graph.hooked.add(index)
+
+    def _ask_local(self, graph: TracedGraph, nodes: list[Any]) -> dict[int, list]:
+        """Call element-wise nodes with ones: what comes back is the local derivative of each input."""
+        found = {}
+        with torch.no_grad():
+            for index, node in enumerate(nodes):
+                if graph.names[index] not in ELEMENTWISE or index in graph.hooked:
+                    continue
+                try:
+                    data = node._input_metadata[0]
+                    sent = node(torch.ones(tuple(data.shape), dtype=data.dtype, device=data.device))
+                except (RuntimeError, TypeError, AttributeError, IndexError):
+                    # Freed or changed in place: the engine will say so itself in a moment.
+                    continue
+                sent = sent if isinstance(sent, tuple) else (sent,)
+                found[index] = [self.summarizer.summarize(gradient) for gradient in sent]
+        return found
+
+    def _cut(self, graph: TracedGraph) -> TracedGraph:
+        """The first nodes of a graph too large to keep, and all that can be told of its size."""
+        kept = 2_000
+        cut = TracedGraph(roots=graph.roots, total=graph.total)
+        cut.names, cut.sequences = graph.names[:kept], graph.sequences[:kept]
+        cut.edges = [edge for edge in graph.edges if edge[0] < kept and edge[2] < kept]
+        cut.shapes = [None] * len(cut.names)
+        cut.leaves = {index: leaf for index, leaf in graph.leaves.items() if index < kept}
+        cut.leaf_ids = {index: key for index, key in graph.leaf_ids.items() if index < kept}
+        cut.calls = {i: self.calls[n] for i, n in enumerate(cut.sequences) if n in self.calls}
+        return cut
+
+    def _finish_leaves(
+        self, traced: TracedPass, graph: TracedGraph, variables: dict[int, torch.Tensor]
+    ) -> None:
+        for index, variable in variables.items():
+            name, value = graph.leaves[index]
+            traced.leaves.append((name, index, value, norm_of(self.summarizer.summarize(variable.grad))))
+
+    def _note_results(self, traced: TracedPass, graph: TracedGraph, variables: Any, inputs: Any, result: Any) -> None:
+        """``autograd.grad`` returns the gradients and runs no AccumulateGrad."""
+        by_id = {id(variable): index for index, variable in variables.items()}
+        for tensor, gradient in zip(inputs, result, strict=False):
+            index = by_id.get(id(tensor))
+            if index is not None:
+                name, value = graph.leaves[index]
+                traced.leaves.append((name, index, value, gradient_norm(gradient)))
+
+    def look_at(self, root: Any, output: torch.Tensor) -> TracedGraph:
+        """The graph of a tensor that no backward went through, as it stands after the program."""
+        nodes, graph, _, _ = walk_graph([root])
+        names = self._name_tensors(None)
+        named = {}
+        for index, node in enumerate(nodes):
+            variable = getattr(node, "variable", None) if graph.sequences[index] == _LEAF_SEQUENCE else None
+            if variable is not None:
+                graph.leaves[index] = (names.get(id(variable)), self.summarizer.summarize(variable))
+                named[names.get(id(variable), "")] = variable
+        if graph.total > MOST_NODES:
+            graph = self._cut(graph)
+        else:
+            self._describe(graph, nodes)
+            if self._draws and self._reads_saved and self._drawn < DRAWN_BY_TORCHVIZ:
+                self._drawn += 1
+                named.pop("", None)
+                keys = [f"\1{index}\2" for index in range(len(nodes))]
+                graph.dot = dot.draw_live([output], nodes, keys, named)
+        _release(nodes)
+        return graph
+
+    # -- how much to record --------------------------------------------------------------------------
+
+    def _count_site(self, traced: TracedPass, frame: FrameType | None) -> None:
+        if frame is None:
+            return
+        site = traced.place
+        self._sites[site] = self._sites.get(site, 0) + 1
+        if site not in self._expected:
+            self._expected[site] = _expected_passes(self._loops, frame)
+        traced.expected = self._expected[site]
+
+    def _decide_full(self, last: TracedPass) -> bool:
+        """Whether what follows up to the end of the next pass is recorded in full."""
+        upcoming = last.index + 1
+        if upcoming in self._wanted:
+            return True
+        if last.place is not None and last.expected is not None and self._sites[last.place] == last.expected - 1:
+            return True
+        if last.is_full:
+            self._thin()
+        elapsed = time.perf_counter() - self._started
+        return self._full_seconds < max(FREE_FULL_SECONDS, FULL_SHARE * elapsed)
+
+    def _thin(self) -> None:
+        """Keep every second of the full passes once they are too many."""
+        full = [traced for traced in self.passes if traced.is_full]
+        if len(full) <= KEPT_FULL:
+            return
+        for position, traced in enumerate(full[1:-1], start=1):
+            if position % 2 and traced.index not in self._wanted:
+                traced.events, traced.single, traced.local = None, None, {}
+                traced.graph = full[position - 1].graph
+
+    # -- names ---------------------------------------------------------------------------------------
+
+    def _name_tensors(self, frame: FrameType | None) -> dict[int, str]:
+        """The program's names for the tensors it holds now, globals before the locals of running functions."""
+        names: dict[int, str] = {}
+        self._name_in(self._namespace, names)
+        while frame is not None:
+            if frame.f_code.co_filename == FILENAME and frame.f_code.co_name != "<module>":
+                self._name_in(frame.f_locals, names)
+            frame = frame.f_back
+        return names
+
+    def _name_in(self, scope: Mapping[str, Any], names: dict[int, str]) -> None:
+        for name, value in list(scope.items()):
+            if name not in self._ignored:
+                self._name_value(name, value, names, depth=2)
+
+    def _name_value(self, name: str, value: Any, names: dict[int, str], depth: int) -> None:
+        kind = type(value)
+        if kind is torch.Tensor or kind is torch.nn.Parameter:
+            names.setdefault(id(value), name)
+        elif isinstance(value, torch.nn.Module):
+            self._name_parameters(name, value, names)
+        elif depth and kind in (list, tuple):
+            for index, item in enumerate(value[:256]):
+                self._name_value(f"{name}[{index}]", item, names, depth - 1)
+        elif depth and kind is dict:
+            for key, item in list(value.items())[:256]:
+                self._name_value(f"{name}[{key!r}]", item, names, depth - 1)
+        elif depth and kind.__module__ == "__main__" and hasattr(value, "__dict__"):
+            for key, item in list(vars(value).items())[:256]:
+                self._name_value(f"{name}.{key}", item, names, depth - 1)
+
+    def _name_parameters(self, name: str, module: torch.nn.Module, names: dict[int, str]) -> None:
+        known = self._parameter_names.get(id(module))
+        if known is None or known[0]() is not module or not self.passes or len(self.passes) < 3:
+            for path, child in module.named_modules():
+                self.module_names.setdefault(id(child), f"{name}.{path}" if path else name)
+            found = [(id(parameter), f"{name}.{path}") for path, parameter in module.named_parameters()]
+            known = self._parameter_names[id(module)] = (weakref.ref(module), found)
+        for key, path in known[1]:
+            names.setdefault(key, path)
+
+
+# -- the doors of torch that are watched ---------------------------------------------------------------
+
+_active: list[Tracer] = []
+_installed: list[str] = []
+
+
+def install() -> None:
+    """Put a doorkeeper before each entry of the engine, once per process; without a Tracer they only pass on.
+
+    Replacing a method of ``Tensor`` or ``Module`` costs more than a small program takes, so it is not undone.
+    """
+    if _installed:
+        return
+    engine = torch.autograd.graph._engine_run_backward
+
+    def run_backward(outputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _active:
+            return engine(outputs, *args, **kwargs)
+        return _active[-1].run_engine(engine, outputs, args, kwargs)
+
+    _replace(torch.autograd.graph, "_engine_run_backward", run_backward)
+    _replace(torch.autograd, "_engine_run_backward", run_backward)
+    _replace(torch.Tensor, "backward", _outside(torch.Tensor.backward, 1, "gradient"))
+    _replace(torch.autograd, "backward", _outside(torch.autograd.backward, 1, "grad_tensors"))
+    _replace(torch.autograd, "grad", _outside(torch.autograd.grad, 2, "grad_outputs"))
+    _replace(torch.overrides, "has_torch_function", _has_torch_function)
+
+    register = torch.Tensor.register_hook
+
+    def register_hook(tensor: torch.Tensor, hook: Callable) -> Any:
+        handle = register(tensor, hook)
+        if _active:
+            _active[-1].note_hook(tensor)
+        return handle
+
+    _replace(torch.Tensor, "register_hook", register_hook)
+    apply = torch.autograd.Function.apply.__func__
+
+    def noted_apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+        before = sequence_nr()
+        output = apply(cls, *args, **kwargs)
+        # Function.apply passes by every mode, so it is watched by itself.
+        if _active and _active[-1].is_full and not _active[-1].is_inside and sequence_nr() != before:
+            _active[-1].note_call(before, sequence_nr(), output, sys._getframe(1))
+        return output
+
+    _replace(torch.autograd.Function, "apply", classmethod(noted_apply))
+    call = torch.nn.Module.__call__
+
+    def noted_call(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if not _active:
+            return call(module, *args, **kwargs)
+        stack = _active[-1].modules
+        stack.append(module)
+        try:
+            return call(module, *args, **kwargs)
+        finally:
+            stack.pop()
+
+    _replace(torch.nn.Module, "__call__", noted_call)
+
+
+def _replace(owner: Any, name: str, value: Any) -> None:
+    _installed.append(name)
+    setattr(owner, name, value)
+
+
+def _outside(function: Callable, position: int, gradient: str) -> Callable:
+    """``function`` through ``Tracer.call_outside``; whether it was given a gradient the engine cannot tell."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not _active:
+            return function(*args, **kwargs)
+        given = args[position] if len(args) > position else kwargs.get(gradient)
+        return _active[-1].call_outside(function, given is not None, args, kwargs)
+
+    return call
+
+
+# -- the graph as PyTorch built it -------------------------------------------------------------------
+
+
+def walk_graph(roots: list[Any]) -> tuple[list[Any], TracedGraph, list[int], list]:
+    """All nodes reachable from ``roots`` in depth-first order, slot 0 first, without recursion.
+
+    Returns the live nodes, the graph with its edges ``(source, slot, target, input_nr)``, how many edges
+    reach each node, and for nodes that one edge reaches that edge as ``(source, slot, input_nr)``.
+    """
+    index_of: dict[Any, int] = {}
+    nodes: list[Any] = []
+    functions: list[tuple] = []
+    stack = list(reversed(roots))
+    names, sequences = [], []
+    while stack:
+        node = stack.pop()
+        if node in index_of:
+            continue
+        index_of[node] = len(nodes)
+        nodes.append(node)
+        name = type(node).__name__
+        names.append(node.name().rpartition("::")[2] if name == "CppFunction" else name)
+        sequences.append(node._sequence_nr())
+        following = node.next_functions
+        functions.append(following)
+        if len(following) == 1:
+            target = following[0][0]
+            if target is not None:
+                stack.append(target)
+        else:
+            stack.extend(target for target, _ in reversed(following) if target is not None)
+    counts = [0] * len(nodes)
+    single: list[tuple[int, int, int] | None] = [None] * len(nodes)
+    edges = []
+    for source, following in enumerate(functions):
+        for slot, (target, input_nr) in enumerate(following):
+            if target is not None:
+                number = index_of[target]
+                edges.append((source, slot, number, input_nr))
+                counts[number] += 1
+                single[number] = (source, slot, input_nr)
+    graph = TracedGraph(roots=[index_of[node] for node in roots], names=names, sequences=sequences, edges=edges)
+    graph.total = len(nodes)
+    return nodes, graph, counts, single
+
+
+def _walk_leaves(roots: list[Any]) -> Iterator[torch.Tensor]:
+    seen = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        following = node.next_functions
+        if not following:
+            variable = getattr(node, "variable", None)
+            if variable is not None:
+                yield variable
+        else:
+            stack.extend(target for target, _ in following if target is not None)
+
+
+def _release(nodes: list[Any]) -> None:
+    """Let go of the nodes root first: a deep graph dropped from its leaf end overflows the C stack."""
+    nodes.reverse()
+    while nodes:
+        nodes.pop()
+
+
+def _root_nodes(outputs: Any) -> Iterator[tuple[Any, int]]:
+    for output in outputs:
+        if isinstance(output, torch.Tensor):
+            if output.grad_fn is not None:
+                yield output.grad_fn, output.output_nr
+            elif output.requires_grad:
+                edge = get_gradient_edge(output)
+                yield edge.node, edge.output_nr
+        else:
+            yield output.node, output.output_nr
+
+
+def _shape_of(node: Any) -> list[int] | None:
+    try:
+        return [int(size) for size in node._input_metadata[0].shape]
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+        # Python Functions before their first output, and nested tensors, have no plain metadata.
+        return None
+
+
+_SAVED_NAMES: dict[type, list[tuple[str, str]]] = {}
+
+
+def _read_saved(node: Any, summarize: Callable, output: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tensors and the other values that a node saved for its backward, by the names PyTorch gives them."""
+    kind = type(node)
+    names = _SAVED_NAMES.get(kind)
+    if names is None:
+        names = [(name, name.removeprefix(_SAVED)) for name in dir(kind) if name.startswith(_SAVED)]
+        if not names and hasattr(kind, "saved_tensors"):
+            names = [("saved_tensors", "")]
+        _SAVED_NAMES[kind] = names
+    saved, attributes = {}, {}
+    for name, short in names:
+        try:
+            value = getattr(node, name)
+        except (RuntimeError, AttributeError):
+            # Freed by an earlier backward, or changed in place since: the engine's own error will tell.
+            continue
+        if value is None:
+            continue
+        if type(value) in (torch.Tensor, torch.nn.Parameter):
+            # A node that saved its own output saved what the forward call returned.
+            is_output = output is not None and short in ("result", "output") and list(value.shape) == output["shape"]
+            summary = output if is_output and value._version == 0 else summarize(value)
+            if summary is not None:
+                saved[short] = summary
+        elif isinstance(value, tuple) and any(isinstance(item, torch.Tensor) for item in value):
+            for index, item in enumerate(value):
+                summary = summarize(item)
+                if summary is not None:
+                    saved[f"{short}[{index}]"] = summary
+        elif isinstance(value, bool | int | float | complex | str):
+            attributes[short] = plain_number(value)
+        else:
+            attributes[short] = str(value)[:80]
+    return saved, attributes
+
+
+def _next_in_order(graph: TracedGraph, done: list[int]) -> int | None:
+    """The node that the engine turned to next: of those ready, leaves first, then the latest made."""
+    finished = set(done)
+    waiting: dict[int, int] = {}
+    for _, _, target, _ in graph.edges:
+        waiting[target] = waiting.get(target, 0) + 1
+    for source, _, target, _ in graph.edges:
+        if source in finished:
+            waiting[target] -= 1
+    ready = [i for i in range(len(graph.names)) if i not in finished and not waiting.get(i)]
+    return max(ready, key=lambda index: graph.sequences[index], default=None)
+
+
+def _program_frame() -> FrameType | None:
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename != FILENAME:
+        frame = frame.f_back
+    return frame
+
+
+def _loss_of(output: Any) -> Any:
+    if not isinstance(output, torch.Tensor) or output.numel() != 1 or output.is_complex():
+        return None
+    try:
+        return plain_number(float(output.detach().item()))
+    except (RuntimeError, NotImplementedError):
+        # A functorch wrapper or a meta tensor has no number.
+        return None
+
+
+def _has_torch_function(arguments: Iterable[Any]) -> bool:
+    """``torch.overrides.has_torch_function`` blind to our mode, which must not switch off fast paths."""
+    return any(
+        type(argument) not in (torch.Tensor, torch.nn.Parameter) and hasattr(argument, "__torch_function__")
+        for argument in arguments
+    )
+
+
+def _expected_passes(loops: list[Loop], frame: FrameType) -> int | None:
+    """How often the loops around the running line go round, where their lengths can be read, else None."""
+    if not loops:
+        return None
+    line, scope = frame.f_lineno, frame.f_code.co_name
+    around = [loop for loop in loops if loop.line <= line <= loop.end_line and loop.scope == scope]
+    if not around:
+        return None
+    total = 1
+    for loop in around:
+        length = loop.count(frame.f_globals | frame.f_locals)
+        if length is None:
+            return None
+        total *= length
+    return total
