@@ -22,6 +22,8 @@ from explorer.recording import Problem
 MAX_BYTES = 64 * 1024
 MAX_NODES = 20_000
 MAX_DEPTH = 100
+_TOO_LONG = ("It is too long for one page.", "Use a loop for what repeats, or split the program.")
+_UNREADABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class Refused(Exception):
@@ -50,9 +52,12 @@ def check_program(program: Program) -> ast.Module:
 
 def _parse(source: str) -> ast.Module:
     if len(source.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        _refuse(
-            f"the program is longer than {MAX_BYTES // 1024} kB", None, "It is too long for one page.", "Make it shorter."
-        )
+        _refuse(f"the program is longer than {MAX_BYTES // 1024} kB", None, *_TOO_LONG)
+    if bad := _UNREADABLE.search(source):
+        message = "source code string cannot contain null bytes" if bad[0] == "\0" else "surrogates not allowed"
+        line, explanation = source.count("\n", 0, bad.start()) + 1, "The text holds a character that no program can."
+        hint = "Delete the invisible character, or type the line again."
+        raise Refused(Problem("SyntaxError", message, line, 0, explanation, hint))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -61,16 +66,11 @@ def _parse(source: str) -> ast.Module:
         raise Refused(_syntax_problem(error, source)) from None
     except (RecursionError, MemoryError):
         _refuse_depth(None)
-    except ValueError as error:
-        # Null bytes (before Python 3.12) and lone surrogates.
-        bad = next((at for at, character in enumerate(source) if character == "\0" or "\ud800" <= character <= "\udfff"), 0)
-        line = source.count("\n", 0, bad) + 1
-        explanation = "The text holds a character that cannot stand in a program."
-        hint = "Delete the invisible character, or type the line again."
-        raise Refused(Problem("SyntaxError", str(error), line, 0, explanation, hint)) from None
     if not tree.body:
         hint = "Type a line, for example: x = torch.tensor(2.0, requires_grad=True)"
-        raise Refused(Problem("EmptyProgram", "the program is empty", explanation="There is nothing to run.", hint=hint))
+        raise Refused(
+            Problem("EmptyProgram", "the program is empty", explanation="There is nothing to run.", hint=hint)
+        )
     return tree
 
 
@@ -96,8 +96,7 @@ def _measure(tree: ast.Module) -> list[ast.AST]:
             _refuse_depth(node)
         nodes.append(node)
         if len(nodes) > MAX_NODES:
-            hint = "Use a loop for what repeats, or split the program."
-            _refuse(f"the program has more than {MAX_NODES} parts", None, "It is too long for one page.", hint)
+            _refuse(f"the program has more than {MAX_NODES} parts", None, *_TOO_LONG)
         waiting.extend((child, depth + 1) for child in ast.iter_child_nodes(node))
     return nodes
 
@@ -123,7 +122,11 @@ _SYNTAX_HINTS = (
     ("unmatched", "A bracket is closed that was never opened.", "Delete it, or open it earlier."),
     ("does not match", "A bracket is closed by one of another kind.", "Pair ( with ), [ with ] and { with }."),
     ("expected ':'", "A line that begins a block ends with a colon.", "Add : at the end of the line."),
-    ("expected an indented block", "A line that ends with : needs a block below it.", "Indent the next line by 4 spaces."),
+    (
+        "expected an indented block",
+        "A line that ends with : needs a block below it.",
+        "Indent the next line by 4 spaces.",
+    ),
     ("unindent does not match", "The line fits no block above it.", "Use 4 spaces for each level, everywhere."),
     ("unexpected indent", "The line starts further to the right than the one above.", "Remove the spaces before it."),
     ("inconsistent use of tabs", "Tabs and spaces are mixed.", "Use spaces only."),
@@ -145,30 +148,32 @@ def _syntax_problem(error: SyntaxError, source: str) -> Problem:
     text = lines[line - 1].lstrip() if line <= len(lines) else ""
     message = error.msg or "invalid syntax"
     if text.startswith(("!", "%")):
-        explanation, hint = "It is a command of a notebook, not Python.", "Delete the line; what is needed is installed."
+        explanation, hint = (
+            "It is a command of a notebook, not Python.",
+            "Delete the line; what is needed is installed.",
+        )
     elif text.startswith(">>>"):
         explanation, hint = "It is the prompt of an interactive Python.", "Delete the >>> at the start of the lines."
     else:
         found = [rest for part, *rest in _SYNTAX_HINTS if part in message]
-        default = ["Python cannot read this line.", "Look at it and at the one above: brackets, commas, quotes, colons."]
+        default = [
+            "Python cannot read this line.",
+            "Look at it and at the one above: brackets, commas, quotes, colons.",
+        ]
         explanation, hint = found[0] if found else default
     return Problem("SyntaxError", message, line, column, explanation, hint)
 
 
 _PLAIN = {
     getattr(ast, name)
-    for name in """
+    for name in policy.words("""
     Module Expr Assign AugAssign AnnAssign Delete Return Pass Break Continue If For While With withitem Raise Try Assert
-    Global Nonlocal FunctionDef Lambda arguments arg ClassDef Import ImportFrom alias ExceptHandler keyword Yield YieldFrom
-    Name Constant Tuple List Set Dict ListComp SetComp DictComp GeneratorExp comprehension Attribute Subscript Slice
-    Starred Call BinOp UnaryOp BoolOp Compare IfExp NamedExpr JoinedStr FormattedValue Load Store Del
-    Match match_case MatchValue MatchSingleton MatchSequence MatchMapping MatchStar MatchAs MatchOr
-    """.split()
-} | {
-    kind
-    for family in (ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
-    for kind in family.__subclasses__()
-}
+    Global Nonlocal FunctionDef Lambda arguments arg ClassDef Import ImportFrom alias ExceptHandler keyword
+    Yield YieldFrom Name Constant Tuple List Set Dict ListComp SetComp DictComp GeneratorExp comprehension
+    Attribute Subscript Slice Starred Call BinOp UnaryOp BoolOp Compare IfExp NamedExpr JoinedStr FormattedValue
+    Load Store Del Match match_case MatchValue MatchSingleton MatchSequence MatchMapping MatchStar MatchAs MatchOr
+    """)
+} | {kind for family in (ast.operator, ast.unaryop, ast.boolop, ast.cmpop) for kind in family.__subclasses__()}
 _UNKNOWN_SYNTAX = {
     "AsyncFunctionDef": ("async functions", "Write a plain function: def instead of async def."),
     "AsyncFor": ("async loops", "Write a plain for loop."),
@@ -177,50 +182,6 @@ _UNKNOWN_SYNTAX = {
     "MatchClass": ("class patterns", "Test with isinstance(...) and read the attributes yourself."),
     "TryStar": ("except*", "Write a plain except."),
 }
-_NO_BUILTIN = {
-    "open": "A program here has no files. Make the values in the program, or use explorer.datasets.",
-    "input": "Nobody can answer while it runs. Assign the value instead: name = 3. A number becomes a slider.",
-    "eval": "Write the expression itself.",
-    "exec": "Write the code itself.",
-    "compile": "Write the code itself.",
-    "globals": "Use the names of your variables; the page lists them all.",
-    "locals": "Use the names of your variables; the page lists them all.",
-    "vars": "Name the attributes that you want to see, for example print(x.grad).",
-    "dir": "Look the names up in PyTorch's documentation.",
-    "help": "Look it up in PyTorch's documentation.",
-    "exit": "Delete it: the program ends after its last line. In a loop, use break.",
-    "quit": "Delete it: the program ends after its last line. In a loop, use break.",
-    "breakpoint": "Step through the graph on the page, or print values.",
-    "__import__": "Write import at the top of the program.",
-    "memoryview": "Use a tensor or a list.",
-    "SystemExit": "Use break or return, or raise a RuntimeError.",
-    "BaseException": "Use Exception.",
-    "GeneratorExit": "Use Exception.",
-}
-_PLOTS = "The page draws the loss curve and the graph itself. Delete the plotting lines and print the numbers you need."
-_DATA = "Use explorer.datasets (from explorer.datasets import mnist), or make tensors in the program."
-_NO_MODULE = {
-    **dict.fromkeys("matplotlib seaborn plotly pylab bokeh altair".split(), _PLOTS),
-    **dict.fromkeys("torchviz graphviz pydot netron torchview".split(), "The page draws the graph itself. Delete the lines."),
-    **dict.fromkeys("torchvision torchaudio torchtext datasets keras".split(), _DATA),
-    **dict.fromkeys("sklearn scipy pandas statsmodels".split(), "Do it with torch or numpy. " + _DATA),
-    **dict.fromkeys("tensorboard tensorboardX wandb mlflow comet_ml".split(), "The page records every pass. Delete the lines."),
-    **dict.fromkeys("torchinfo torchsummary".split(), "Use print(model) and p.numel() of its parameters."),
-    **dict.fromkeys("PIL cv2 imageio skimage".split(), "Images come as tensors here. " + _DATA),
-    **dict.fromkeys("transformers lightning pytorch_lightning ignite fastai timm einops jax tensorflow torch_geometric".split(),
-                    "Only PyTorch and NumPy are here. Write the layer or the loop with torch.nn."),
-    **dict.fromkeys("requests urllib http socket".split(), "A program here has no network. " + _DATA),
-    **dict.fromkeys("argparse click".split(), "Assign the numbers at the top of the program; they become sliders."),
-    **dict.fromkeys("logging loguru".split(), "Use print(...)."),
-    **dict.fromkeys("subprocess multiprocessing threading asyncio concurrent joblib".split(),
-                    "A program here is one process and one thread. Call the function itself."),
-    **dict.fromkeys("os pathlib shutil glob io tempfile pickle gzip csv".split(),
-                    "A program here has no files. Delete the lines that use it."),
-    **dict.fromkeys("sys platform inspect ctypes importlib builtins traceback signal weakref".split(),
-                    "It reaches the machine below the program. Delete the lines that use it."),
-    "IPython": "It belongs to notebooks. Use print(...).",
-    "timeit": "Use time.perf_counter() before and after.",
-}  # fmt: skip
 _DECORATING_BUILTINS = frozenset({"property", "staticmethod", "classmethod"})
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
@@ -348,10 +309,11 @@ class _Validator:
             hint = f"Write {close} if that is what you mean." if close else "Look the name up in the documentation."
             message = f"module {module!r} has no attribute {name!r}{_suggest(close)}"
             self._add(message, node, "The module has nothing of this name.", hint)
-        elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
-            if name not in policy.WRITABLE.get(module, ()):
-                hint = "Give your own version a name of its own."
-                self._add(f"{module}.{name} cannot be assigned", node, "Modules are read-only here.", hint)
+        elif isinstance(getattr(node, "ctx", None), ast.Store | ast.Del) and name not in policy.WRITABLE.get(
+            module, ()
+        ):
+            hint = "Give your own version a name of its own."
+            self._add(f"{module}.{name} cannot be assigned", node, "Modules are read-only here.", hint)
 
     def _check_dunder(self, node: ast.Attribute) -> None:
         name = node.attr
@@ -362,14 +324,16 @@ class _Validator:
                 return
             if name in _BY_RUN_TIME_NAME and id(node) in self.called and _is_super(node.value):
                 return
-        hint = _DUNDER_HINTS.get(name, "Use the public way: type(x).__name__, len(x), str(x), getattr(x, name).")
+        hint = policy.DUNDER_HINTS.get(name, "Use the public way: type(x).__name__, len(x), str(x), getattr(x, name).")
         self._add(f"the attribute {name!r} cannot be used here", node, _INSIDE[0], hint)
 
     def _check_format(self, node: ast.Attribute) -> None:
         text = node.value.value if isinstance(node.value, ast.Constant) else None
         if node.attr != "format" or not isinstance(text, str) or id(node) not in self.called or not _is_simple(text):
             explanation = "format is only available on a text in quotes with plain fields, as in '{:.2f}'.format(loss)."
-            self._add(f"this use of {node.attr!r} is not available here", node, explanation, 'Write f"{loss:.2f}" instead.')
+            self._add(
+                f"this use of {node.attr!r} is not available here", node, explanation, 'Write f"{loss:.2f}" instead.'
+            )
 
     def _check_name(self, node: ast.Name) -> None:
         name = node.id
@@ -377,12 +341,16 @@ class _Validator:
             if name not in policy.DEFINABLE and not (name == "__name__" and isinstance(node.ctx, ast.Load)):
                 self._refuse_dunder_name(name, node)
         elif name not in self.bound and hasattr(builtins, name) and name not in policy.builtin_names():
-            hint = _NO_BUILTIN.get(name, "Leave it out of a program here.")
+            hint = policy.BUILTIN_HINTS.get(name, "Leave it out of a program here.")
             self._add(f"{name!r} cannot be used here", node, "This built-in is not available to a program here.", hint)
 
     def _refuse_dunder_name(self, name: str, node: ast.AST) -> None:
-        hint = _NO_BUILTIN.get(name) or _DUNDER_HINTS.get(name, "Choose a name without two underscores on both sides.")
-        self._add(f"the name {name!r} cannot be used here", node, "Python keeps this name for its own inner workings.", hint)
+        hint = policy.BUILTIN_HINTS.get(name) or policy.DUNDER_HINTS.get(
+            name, "Choose a name without two underscores on both sides."
+        )
+        self._add(
+            f"the name {name!r} cannot be used here", node, "Python keeps this name for its own inner workings.", hint
+        )
 
     def _check_bound(self, names: Iterable[str | None], node: ast.AST) -> None:
         for name in names:
@@ -420,7 +388,12 @@ class _Validator:
                 continue
             if decorator.id in policy.builtin_names():
                 hint = "Call the function on a line of its own."
-                self._add(f"{decorator.id!r} cannot be a decorator here", decorator, "It would replace what it decorates.", hint)
+                self._add(
+                    f"{decorator.id!r} cannot be a decorator here",
+                    decorator,
+                    "It would replace what it decorates.",
+                    hint,
+                )
 
     def _check_handler(self, node: ast.ExceptHandler) -> None:
         self._check_bound([node.name], node)
@@ -435,7 +408,10 @@ class _Validator:
 
     def _check_import_from(self, node: ast.ImportFrom) -> None:
         if node.level or node.module is None:
-            explanation, hint = "A program here is one file; there is nothing beside it.", "Put the code into the program."
+            explanation, hint = (
+                "A program here is one file; there is nothing beside it.",
+                "Put the code into the program.",
+            )
             self._add("relative imports cannot be used here", node, explanation, hint)
         elif self._check_module(node.module, node):
             for alias in node.names:
@@ -447,7 +423,7 @@ class _Validator:
         if name in policy.rooms():
             return True
         top, _, rest = name.partition(".")
-        hint = _NO_MODULE.get(name) or _NO_MODULE.get(rest.split(".")[-1]) or _NO_MODULE.get(top)
+        hint = policy.module_hint(name)
         if top in policy.rooms():
             explanation, denied_hint = policy.why_denied(rest.split(".")[0])
             self._add(f"the module {name!r} cannot be imported here", node, explanation, hint or denied_hint)
@@ -456,7 +432,11 @@ class _Validator:
             self._add(f"the module {name!r} cannot be imported here", node, explanation, hint or "Leave it out.")
         else:
             close = _did_you_mean(name, policy.rooms())
-            hint = f"Write import {close} if that is what you mean." if close else "Leave it out: only PyTorch and NumPy are here."
+            hint = (
+                f"Write import {close} if that is what you mean."
+                if close
+                else "Leave it out: only PyTorch and NumPy are here."
+            )
             self._add(f"No module named {name!r}{_suggest(close)}", node, "There is no module of this name here.", hint)
         return False
 
@@ -467,18 +447,6 @@ _INSIDE = (
 )
 # They take the attribute's name when the program runs.
 _BY_RUN_TIME_NAME = frozenset({"__getattr__", "__setattr__", "__delattr__"})
-_DUNDER_HINTS = {
-    "__class__": "Use type(x), or x.__class__.__name__ for the name.",
-    "__dict__": "Name the attributes that you want to see, or use state_dict() of a module.",
-    "__new__": "Put the set-up into __init__.",
-    "__slots__": "Leave it out: it only saves memory.",
-    "__del__": "Leave it out, or call a method of your own.",
-    "__format__": "Define __str__ or __repr__.",
-    "__builtins__": "Use the built-in functions by their names.",
-    "__file__": "Delete it: a program here has no file.",
-    "__setattr__": "Use setattr(x, name, value), or super().__setattr__(name, value).",
-    "__getattr__": "Use getattr(x, name), or super().__getattr__(name).",
-}
 
 
 def _is_super(node: ast.expr) -> bool:

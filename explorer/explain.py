@@ -16,18 +16,20 @@ PRELOADED = ("torch", "nn", "F", "optim", "math", "np")
 MOST_SHOWN = 6
 """A tensor with more elements is told by its shape and norm."""
 
-_COMMON_NAMES = """
+_COMMON_NAMES = frozenset(
+    """
     abs acos adam add all any arange argmax argmin autograd backward bmm cat chunk clamp clone conv2d cos cosh cpu
-    cross_entropy cumsum data detach device div dot dropout dtype einsum embedding empty exp expand expand_as eye flatten float full
-    gather gelu grad grad_fn index_select is_leaf item layer_norm linspace log log_softmax long manual_seed masked_fill
-    matmul max mean min mm mse_loss mul mv named_parameters ndim nll_loss no_grad norm numel numpy ones ones_like
-    parameters permute pow prod rand randint randn randn_like relu repeat requires_grad requires_grad_ reshape
-    retain_grad retain_graph round select shape sigmoid sin sinh size softmax softplus split sqrt squeeze stack std step
-    sub sum tan tanh tensor topk transpose unsqueeze var view where zero_ zero_grad zeros zeros_like
-    BCELoss BatchNorm1d BatchNorm2d Conv1d Conv2d CrossEntropyLoss Dropout Embedding Flatten GELU GRU LSTM LayerNorm
-    Linear MSELoss MaxPool2d Module ModuleList MultiheadAttention NLLLoss Parameter RNN ReLU Sequential Sigmoid Softmax
-    Tanh TransformerEncoderLayer Adam AdamW RMSprop SGD lr_scheduler StepLR
-"""
+    cross_entropy cumsum data detach device div dot dropout dtype einsum embedding empty exp expand expand_as eye
+    flatten float full gather gelu grad grad_fn index_select is_leaf item layer_norm linspace log log_softmax long
+    manual_seed masked_fill matmul max mean min mm mse_loss mul mv named_parameters ndim nll_loss no_grad norm numel
+    numpy ones ones_like parameters permute pow prod rand randint randn randn_like relu repeat requires_grad
+    requires_grad_ reshape retain_grad retain_graph round select shape sigmoid sin sinh size softmax softplus split
+    sqrt squeeze stack std step sub sum tan tanh tensor topk transpose unsqueeze var view where zero_ zero_grad
+    zeros zeros_like BCELoss BatchNorm1d BatchNorm2d Conv1d Conv2d CrossEntropyLoss Dropout Embedding Flatten GELU
+    GRU LSTM LayerNorm Linear MSELoss MaxPool2d Module ModuleList MultiheadAttention NLLLoss Parameter RNN ReLU
+    Sequential Sigmoid Softmax Tanh TransformerEncoderLayer Adam AdamW RMSprop SGD lr_scheduler StepLR
+    """.split()  # noqa: SIM905
+)
 
 Words = tuple[str, str]
 
@@ -135,7 +137,9 @@ class _Place:
         """What may have cut the graph up to the line, as "detach() on line 3"."""
         found = []
         for statement in self.nodes:
-            if not isinstance(statement, ast.Assign | ast.With) or (self.line and statement.lineno > self.line):
+            is_kept = isinstance(statement, ast.Assign | ast.With)
+            is_here = isinstance(statement, ast.Expr) and statement.lineno == self.line
+            if not (is_kept or is_here) or (self.line and statement.lineno > self.line):
                 continue
             inside = statement.items if isinstance(statement, ast.With) else [statement.value]
             for node in (child for part in inside for child in ast.walk(part)):
@@ -157,8 +161,10 @@ class _Place:
                 found.append((node.lineno, ast.unparse(node), ""))
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _writes(node.func.attr):
                 owner = ast.unparse(node.func.value)
-                rest = ast.unparse(node).removeprefix(f"{owner}.{node.func.attr}")
-                found.append((node.lineno, ast.unparse(node), f"{owner} = {owner}.{node.func.attr[:-1]}{rest}"))
+                method, text = node.func.attr[:-1], ast.unparse(node)
+                rest = text.removeprefix(f"{owner}.{method}_")
+                instead = f"{owner} = {owner}.{method}{rest}" if method in _COMMON_NAMES else ""
+                found.append((node.lineno, text, instead))
         return sorted(write for write in found if not self.line or write[0] <= self.line)
 
 
@@ -227,9 +233,11 @@ def _not_scalar(place: _Place, match: re.Match) -> Words:
 
 
 def _backward_twice(place: _Place, match: re.Match) -> Words:
-    calls = [call for call in place.calls("backward", "grad") if not place.line or call.lineno <= place.line]
-    first = min((call.lineno for call in calls), default=None)
-    when = f"The first pass, line {first}," if first and first != place.line else "An earlier pass"
+    calls = [
+        call for call in place.calls("backward") if ast.unparse(call.func) == f"{place.owner('backward')}.backward"
+    ]
+    earlier = [call.lineno for call in calls if place.line and call.lineno < place.line]
+    when = f"The backward() on line {earlier[-1]}" if earlier else "An earlier pass"
     return (
         f"{when} freed the tensors that the graph had saved. This pass needs them again.",
         "Compute the loss again before each backward(), or pass retain_graph=True to the earlier one.",
@@ -239,7 +247,7 @@ def _backward_twice(place: _Place, match: re.Match) -> Words:
 def _saved_was_changed(place: _Place, match: re.Match) -> Words:
     maker = f"the output of {match['maker']}, " if match["maker"] else ""
     explanation = (
-        f"The backward pass needs a tensor ({maker}shape {match['shape']}) as it was at version {match['old']}. "
+        f"The backward pass needs a tensor ({maker}shape [{match['shape']}]) as it was at version {match['old']}. "
         f"It was changed in place since and is at version {match['new']}."
     )
     writes = place.writes()
@@ -288,7 +296,7 @@ def _none(place: _Place, match: re.Match) -> Words:
         return (
             f"{grad} is None: line {made.lineno} makes {name} the result of an operation. "
             "backward() fills .grad of leaves only.",
-            f"Update it in place: with torch.no_grad(): {name} -= ...",
+            f"Update {name} in place, with {name} -= inside torch.no_grad().",
         )
     zeroed = [call for call in place.calls("zero_grad") if place.line is None or call.lineno < place.line]
     if zeroed and max(call.lineno for call in zeroed) > max(call.lineno for call in earlier):
@@ -327,7 +335,7 @@ def _unknown_name(place: _Place, match: re.Match) -> Words:
         return f"{name} is used before it is given a value, on line {lines[0]}.", "Move that line up."
     defined = {node.name for node in place.nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     known = {node.id for node in assigned} | defined | {*PRELOADED, *dir(builtins)}
-    if name in _COMMON_NAMES.split():
+    if name in _COMMON_NAMES:
         home = "nn" if name[0].isupper() else "torch"
         return f"There is no {name} of its own.", f"Did you mean {home}.{name}?"
     return f"Nothing is called {name} at this point.", _suggest(name, known) or "Give it a value on an earlier line."
@@ -341,19 +349,16 @@ def _unknown_attribute(place: _Place, match: re.Match) -> Words:
             f"Keep the tensor, and call {name} on it.",
         )
     if "method" in owner or owner == "function":
-        return "This is a function that was not called.", f"Write the parentheses: ...().{name}"
+        return "This is a function that was not called.", f"Write its parentheses before .{name}."
     if owner == "list":
         return f"This is a Python list, and lists have no {name}.", "torch.tensor(...) makes a tensor of numbers."
     if owner.startswith("torch.return_types"):
-        return f"This is a tuple with the fields of {owner}.", f"Take a field first: .values.{name}"
-    what = f"The module {owner}" if match["kind"] == "module" else f"A {owner}"
-    return f"{what} has no attribute {name}.", _suggest(name, _COMMON_NAMES.split()) or "Check the spelling."
+        return f"This is a tuple with the fields of {owner}.", f"Take a field first, with .values.{name} for example."
+    return f"{owner} has no {name}.", _suggest(name, _COMMON_NAMES) or "Check the spelling."
 
 
 def _unknown_import(place: _Place, match: re.Match) -> Words:
-    return f"{match['module']} has no {match['name']}.", _suggest(
-        match["name"], _COMMON_NAMES.split()
-    ) or "Check the spelling."
+    return f"{match['module']} has no {match['name']}.", _suggest(match["name"], _COMMON_NAMES) or "Check the spelling."
 
 
 def _suggest(name: str, known: Any) -> str:
@@ -366,8 +371,8 @@ _EXPLAINERS: list[tuple[str, Callable[[_Place, re.Match], Words]]] = [
     (r"grad can be implicitly created only for scalar outputs", _not_scalar),
     (r"backward through the graph a second time", _backward_twice),
     (
-        r"modified by an inplace operation: \[[\w.]+ \[(?P<shape>.*?)\]\](, which is output \d+ of (?P<maker>\w+),)?"
-        r" is at version (?P<new>\d+); expected version (?P<old>\d+)",
+        r"modified by an inplace operation: \[[\w.]+ \[(?P<shape>.*?)\]\](, which is output \d+ of "
+        r"([a-z]+::)*(?P<maker>\w+),)? is at version (?P<new>\d+); expected version (?P<old>\d+)",
         _saved_was_changed,
     ),
     (r"leaf Variable that requires grad is being used in an in-place operation", _leaf_was_changed),
@@ -375,7 +380,7 @@ _EXPLAINERS: list[tuple[str, Callable[[_Place, re.Match], Words]]] = [
     (r"NoneType(?P<attribute>)", _none),
     (r"mat1 and mat2 shapes cannot be multiplied \((\d+)x(\d+) and (\d+)x(\d+)\)", _product),
     (r"name '(?P<name>\w+)' is not defined", _unknown_name),
-    (r"(?P<kind>module )?'(?P<owner>[\w.]+)' (object )?has no attribute '(?P<name>\w+)'", _unknown_attribute),
+    (r"'(?P<owner>[\w.]+)' (object )?has no attribute '(?P<name>\w+)'", _unknown_attribute),
     (r"cannot import name '(?P<name>\w+)' from '(?P<module>[\w.]+)'", _unknown_import),
 ]
 """What depends on the program's text. Patterns here and below match PyTorch 2.13's and Python's own messages."""
@@ -388,6 +393,18 @@ def _read(text: str) -> list[tuple[str, Words]]:
 
 
 _MESSAGES = _read(r"""
+can't allocate memory|out of memory
+    The program asked for more memory than there is.
+    Use smaller tensors.
+multi-target not supported
+    The target must hold one class number for each row of the input.
+    Give it the shape (batch,), with squeeze() for example.
+to return a scalar
+    The derivative asked for is that of a function with one number as its result.
+    Reduce the result with sum() or mean(), or use torch.func.jacrev.
+can only concatenate str
+    + joins text with text only.
+    Use an f-string, or str().
 differentiated Tensors does not require grad
     The derivative is asked for with respect to a tensor that does not require grad.
     Create it with requires_grad=True before the computation.
@@ -750,8 +767,8 @@ class _Story:
         for edge in graph.edges:
             self.into.setdefault(edge.target, []).append(edge)
             self.out_of.setdefault(edge.source, []).append(edge)
-        self.names = Counter(node.name for node in graph.nodes)
-        self.variables = Counter(node.variable for node in graph.nodes)
+        called = [(node.variable or node.name, node.line) for node in graph.nodes]
+        self.called = Counter(called) + Counter(name for name, _ in called)
 
     def start(self) -> str:
         count = len(self.one_pass.steps)
@@ -761,7 +778,7 @@ class _Story:
         roots = _and([self.name(root) for root in self.one_pass.roots]) if self.one_pass.roots else "its root"
         gradient = "1" if self.one_pass.gradient is None else _tell(self.one_pass.gradient)
         start = f"{steps}. The backward pass starts at {roots} with gradient {gradient}."
-        return f"{start} {self.name(self.one_pass.failed)} raised an error." if self.one_pass.failed else start
+        return f"{start} An error ended it at {self.name(self.one_pass.failed)}." if self.one_pass.failed else start
 
     def step(self, index: int) -> str:
         step = self.one_pass.steps[index]
@@ -805,7 +822,8 @@ class _Story:
             return text
         if len(parts) > MOST_SHOWN or not all(_is_small(part) for part in parts):
             return f"{text} (the sum of {len(parts)})"
-        return f"{text} ({' + '.join(_part(part) for part in parts)})"
+        first, *others = map(format_summary, parts)
+        return f"{text} ({' + '.join([first, *(f'({part})' if part[0] == '-' else part for part in others)])})"
 
     def parts(self, step: Step, output: int) -> list[Summary]:
         """What earlier steps sent to this output, in their order, after the gradient that the pass began with."""
@@ -837,24 +855,21 @@ class _Story:
         return f"sends {_and(told)}"
 
     def name(self, node_id: str) -> str:
-        """A node by its variable, else by its own name; with its line where others are called the same."""
+        """A node by its variable, else by its own name; with line and step where others are called the same."""
         node = self.nodes.get(node_id)
         if node is None:
             return node_id
-        if node.variable and self.variables[node.variable] == 1:
-            return node.variable
-        is_alone = self.names[node.name] == 1 or node.line is None
-        return node.name if is_alone else f"{node.name} (line {node.line})"
+        called = node.variable or node.name
+        if self.called[called] == 1 or node.line is None:
+            return called
+        if self.called[called, node.line] == 1 or node_id not in self.turn:
+            return f"{called} (line {node.line})"
+        return f"{called} (line {node.line}, step {self.turn[node_id] + 1})"
 
 
 def _tell(summary: Summary) -> str:
     """A gradient in a sentence: its numbers, or its shape and norm."""
     return format_summary(summary) if _is_small(summary) else f"a {_shape(summary)} gradient, norm {_norm(summary)}"
-
-
-def _part(summary: Summary) -> str:
-    text = format_summary(summary)
-    return f"({text})" if text.startswith("-") else text
 
 
 def _is_small(summary: Summary) -> bool:

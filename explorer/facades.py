@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import numpy
 import torch
 import torch.distributions
 import torch.func
@@ -25,16 +24,22 @@ import torch.testing
 import torch.utils.checkpoint
 import torch.utils.data
 
+
+def words(text: str) -> frozenset[str]:
+    """The names in a text; a table of names reads better so than as a list of strings."""
+    return frozenset(text.split())
+
+
 Progress = Callable[[dict[str, Any]], None]
 
 # Names kept out of torch, Tensor, nn, Module, numpy and ndarray alike: reason -> (names, what to do instead).
 DENIED: dict[str, tuple[frozenset[str], str]] = {
-    reason: (frozenset(names.split()), hint)
+    reason: (words(names), hint)
     for reason, names, hint in (
         (
             "It reads or writes files, and a program here has none.",
-            "load save from_file savez savez_compressed loadtxt savetxt genfromtxt fromfile fromregex memmap tofile dump "
-            "dumps DataSource import_ir_module import_ir_module_from_buffer PyTorchFileReader PyTorchFileWriter "
+            "load save from_file savez savez_compressed loadtxt savetxt genfromtxt fromfile fromregex memmap tofile "
+            "dump dumps DataSource import_ir_module import_ir_module_from_buffer PyTorchFileReader PyTorchFileWriter "
             "get_file_path hub serialization onnx jit package library ops",
             "Delete the line. The numbers of a run stay on the page; state_dict() and load_state_dict() work.",
         ),
@@ -73,10 +78,12 @@ DENIED: dict[str, tuple[frozenset[str], str]] = {
 }
 # Internals of backends and of quantization; a lesson on autograd calls none of them.
 _INTERNAL = tuple(
-    "cudnn_ miopen_ mkldnn_ fbgemm_ quantize q_ fake_quantize fused_moving choose_qparams sym_ native_ int_repr "
-    "dequantize is_vulkan batch_norm_ sspaddmm unsafe_ slice_inverse hash_tensor set_autocast init_num _".split()
+    words(
+        "cudnn_ miopen_ mkldnn_ fbgemm_ quantize q_ fake_quantize fused_moving choose_qparams sym_ native_ int_repr "
+        "dequantize is_vulkan batch_norm_ sspaddmm unsafe_ slice_inverse hash_tensor set_autocast init_num _"
+    )
 )
-_CREATION = """
+_CREATION = words("""
     arange as_strided as_tensor asarray bartlett_window blackman_window broadcast_shapes can_cast device dtype empty
     empty_like empty_permuted empty_strided enable_grad eye fill finfo from_numpy full get_default_device
     get_default_dtype get_deterministic_debug_mode get_float32_matmul_precision get_num_threads get_rng_state
@@ -89,7 +96,7 @@ _CREATION = """
     zeros are_deterministic_algorithms_enabled get_autocast_dtype
     Tensor Size Generator FloatTensor DoubleTensor HalfTensor BFloat16Tensor LongTensor IntTensor ShortTensor CharTensor
     ByteTensor BoolTensor OutOfMemoryError autocast e pi inf nan newaxis __version__
-"""
+""")
 # Modules whose names are listed one by one; the others are derived in ``_derive``.
 _LISTED = {
     "torch.nn.parameter": "Parameter Buffer UninitializedParameter UninitializedBuffer",
@@ -114,8 +121,8 @@ _LISTED = {
     "torch.autograd.forward_ad": "dual_level enter_dual_level exit_dual_level make_dual unpack_dual UnpackedDualTensor",
     "torch.utils": "",
     "torch.utils.checkpoint": "checkpoint checkpoint_sequential set_checkpoint_early_stop noop_context_fn",
-    "torch.utils.data": "DataLoader Dataset IterableDataset TensorDataset Subset ConcatDataset ChainDataset StackDataset "
-    "random_split Sampler RandomSampler SequentialSampler SubsetRandomSampler WeightedRandomSampler BatchSampler "
+    "torch.utils.data": "DataLoader Dataset IterableDataset TensorDataset Subset ConcatDataset ChainDataset "
+    "StackDataset random_split Sampler RandomSampler SequentialSampler SubsetRandomSampler WeightedRandomSampler BatchSampler "
     "default_collate default_convert get_worker_info",
     "torch.utils.data.sampler": "Sampler RandomSampler SequentialSampler SubsetRandomSampler WeightedRandomSampler "
     "BatchSampler",
@@ -145,20 +152,23 @@ _LISTED = {
     "torch.testing": "assert_close assert_allclose make_tensor",
     "numpy.testing": "assert_allclose assert_array_equal assert_equal assert_almost_equal assert_array_almost_equal "
     "assert_array_less",
-    "time": "time time_ns perf_counter perf_counter_ns process_time monotonic sleep strftime localtime ctime asctime gmtime",
+    "time": "time time_ns perf_counter perf_counter_ns process_time monotonic sleep strftime localtime ctime "
+    "asctime gmtime",
     "datetime": "date datetime time timedelta timezone",
     "copy": "copy deepcopy",
     "functools": "reduce partial lru_cache cache cached_property cmp_to_key total_ordering wraps partialmethod",
     "operator": "add sub mul matmul truediv floordiv mod pow neg pos abs lt le eq ne ge gt and_ or_ xor not_ invert "
     "iadd imul getitem setitem delitem contains itemgetter concat countOf indexOf index truth is_ is_not lshift rshift",
     "collections": "OrderedDict defaultdict deque Counter namedtuple ChainMap UserDict UserList abc",
-    "dataclasses": "dataclass field fields asdict astuple replace is_dataclass KW_ONLY InitVar FrozenInstanceError MISSING",
+    "dataclasses": "dataclass field fields asdict astuple replace is_dataclass KW_ONLY InitVar "
+    "FrozenInstanceError MISSING",
     "enum": "Enum IntEnum Flag IntFlag StrEnum auto unique",
     "abc": "ABC abstractmethod abstractproperty abstractclassmethod abstractstaticmethod",
     "warnings": "filterwarnings simplefilter resetwarnings warn catch_warnings",
     "contextlib": "contextmanager nullcontext suppress closing ContextDecorator ExitStack AbstractContextManager",
     "types": "SimpleNamespace",
-    "string": "ascii_letters ascii_lowercase ascii_uppercase digits punctuation whitespace printable hexdigits capwords",
+    "string": "ascii_letters ascii_lowercase ascii_uppercase digits punctuation whitespace printable "
+    "hexdigits capwords",
     "re": "findall finditer sub subn split match search fullmatch escape IGNORECASE MULTILINE DOTALL VERBOSE",
     "json": "dumps loads",
     "pprint": "pprint pformat pp",
@@ -170,8 +180,8 @@ _LISTED = {
     "numbers": "Number Real Integral Complex Rational",
 }
 _DERIVED = """
-    torch torch.nn torch.nn.functional torch.nn.init torch.nn.utils torch.nn.modules torch.optim torch.optim.lr_scheduler
-    torch.func torch.linalg torch.special torch.fft torch.distributions torch.functional
+    torch torch.nn torch.nn.functional torch.nn.init torch.nn.utils torch.nn.modules torch.optim
+    torch.optim.lr_scheduler torch.func torch.linalg torch.special torch.fft torch.distributions torch.functional
     numpy numpy.random numpy.linalg numpy.fft math cmath random itertools typing statistics fractions collections.abc
 """
 # Their own names, less what runs text, writes files or opens the machine.
@@ -186,7 +196,7 @@ _LESS = {
     "torch.func": "functionalize debug_unwrap",
     "torch.linalg": "LinAlgError_",
 }
-WRITABLE = {"torch.backends.cudnn": frozenset("enabled deterministic benchmark allow_tf32".split())}
+WRITABLE = {"torch.backends.cudnn": words("enabled deterministic benchmark allow_tf32")}
 TQDM = ("tqdm", "tqdm.auto", "tqdm.notebook", "tqdm.std")
 
 
@@ -338,7 +348,7 @@ def _derive(name: str, real: Any) -> Iterable[str]:
         found = {key for key in _public(real) if _is_in(getattr(real, key), known)}
         found |= {f"{key}_" for key in found}
         extra = {
-            "torch": _CREATION.split(),
+            "torch": _CREATION,
             "torch.nn.functional": ["hardsigmoid", "hardswish", "sigmoid", "tanh", "upsample"],
             "torch.fft": ["fftfreq", "rfftfreq"],
             "torch.linalg": ["LinAlgError"],
@@ -346,7 +356,9 @@ def _derive(name: str, real: Any) -> Iterable[str]:
         constants = (torch.dtype, torch.layout, torch.memory_format)
         found |= {key for key in _public(real) if isinstance(getattr(real, key), constants)}
         # Orthogonal polynomials of a huge degree cannot be interrupted.
-        return {key for key in found if not key.startswith(_INTERNAL) and "polynomial" not in key} | {*extra.get(name, [])}
+        return {key for key in found if not key.startswith(_INTERNAL) and "polynomial" not in key} | {
+            *extra.get(name, [])
+        }
     if name == "torch.nn":
         own = {*torch.nn.modules.__all__, "Parameter", "Buffer", "UninitializedParameter", "UninitializedBuffer"}
         return own
@@ -388,7 +400,13 @@ def _replacements() -> dict[str, dict[str, Any]]:
         def __init__(self, *args: Any, **options: Any) -> None:
             given = signature.bind(*args, **options).arguments
             if isinstance(given.get("num_workers"), int) and given["num_workers"] > 0:
-                for key in ("num_workers", "prefetch_factor", "persistent_workers", "multiprocessing_context", "timeout"):
+                for key in (
+                    "num_workers",
+                    "prefetch_factor",
+                    "persistent_workers",
+                    "multiprocessing_context",
+                    "timeout",
+                ):
                     given.pop(key, None)
             super().__init__(**given)
 

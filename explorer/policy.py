@@ -1,4 +1,4 @@
-"""What a program may name: attributes, built-ins and modules, as closed tables that are built once from the real types."""
+"""What a program may name: attributes, built-ins and modules, as closed tables built once from the real types."""
 
 import builtins
 import collections
@@ -8,7 +8,8 @@ import fractions
 import functools
 import sys
 import types
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy
@@ -17,20 +18,30 @@ import torch.utils.data
 from torch.utils.data import dataloader, dataset
 
 from explorer import facades
-from explorer.facades import WRITABLE, Progress, is_facade, rooms, why_denied
+from explorer.facades import WRITABLE, Progress, is_facade, rooms, why_denied, words
 
 __all__ = [
+    "BUILTIN_HINTS",
+    "DEFINABLE",
+    "DUNDER_HINTS",
     "PREDEFINED",
+    "PREDEFINED_MODULES",
+    "READABLE_DUNDERS",
+    "READABLE_PREFIXES",
     "WRITABLE",
     "attribute_names",
+    "builtin_names",
+    "is_dunder",
     "is_reserved",
     "is_safe_attribute",
     "keep_samplers_on_cpu",
+    "module_hint",
     "program_globals",
     "reserved_names",
     "rooms",
     "warm_up",
     "why_denied",
+    "words",
 ]
 
 _STORE_ATTR = dis.opmap["STORE_ATTR"]
@@ -50,33 +61,33 @@ PREDEFINED_MODULES: dict[str, str] = dict(_SHORT)
 # runs at unforeseen moments (__del__, __getattribute__), what str.format calls (__format__), and __slots__.
 DEFINABLE: frozenset[str] = frozenset(
     f"__{name}__"
-    for name in """
+    for name in words("""
     init call repr str len getitem setitem delitem contains iter next reversed enter exit bool hash eq ne lt le gt ge
     neg pos abs invert add sub mul matmul truediv floordiv mod divmod pow lshift rshift and or xor radd rsub rmul
     rmatmul rtruediv rfloordiv rmod rdivmod rpow rlshift rrshift rand ror rxor iadd isub imul imatmul itruediv
     ifloordiv imod ipow ilshift irshift iand ior ixor int float complex index round trunc floor ceil getattr setattr
     delattr post_init copy deepcopy missing length_hint getitems get set delete set_name torch_function match_args
     version author
-    """.split()
+    """)
 )
 # Read anywhere; they are strings, or (Enum) a read-only view.
 READABLE_DUNDERS: frozenset[str] = frozenset({"__name__", "__qualname__", "__doc__", "__version__", "__members__"})
 READABLE_PREFIXES = ("_saved_", "_raw_saved_")
-_READABLE_PRIVATE = "_version _sequence_nr _parameters _buffers _modules _get_name _fields _replace _asdict _make".split()
+_READABLE_PRIVATE = words(
+    "_version _sequence_nr _parameters _buffers _modules _get_name _fields _replace _asdict _make"
+)
 # Private names of Tensor and Module that hold nothing dangerous, and that a class of one's own well may use.
-_DEFINABLE_PRIVATE = frozenset(
-    "_grad _grad_fn _base _values _indices _apply _init_group _step_count _last_lr _size _dtype _to _constants".split()
+_DEFINABLE_PRIVATE = words(
+    "_grad _grad_fn _base _values _indices _apply _init_group _step_count _last_lr _size _dtype _to _constants"
 )
 
-BUILTINS: frozenset[str] = frozenset(
-    """
+BUILTINS: frozenset[str] = words("""
     abs all any ascii bin bool bytearray bytes callable chr classmethod complex dict divmod enumerate filter float
     format frozenset hash hex id int isinstance issubclass iter len list map max min next object oct ord pow print
     property range repr reversed round set slice sorted staticmethod str sum super tuple zip
     NotImplemented Ellipsis KeyboardInterrupt __build_class__ __debug__
     getattr setattr hasattr delattr type __import__
-    """.split()
-)
+    """)
 # Of the built-in types: reads attributes of what it formats.
 _UNSAFE_METHODS = frozenset({"format", "format_map", "mro", "with_traceback"})
 # Attributes that exist on instances only, or that no rule below finds.
@@ -90,6 +101,75 @@ _EXTRA = """
     info tensors datasets dataset allow_tf32 matmul high low probs logits mT mH
 """
 
+# What to do instead of a built-in, a special name and a module that a program may not use.
+BUILTIN_HINTS = {
+    "open": "A program here has no files. Make the values in the program, or use explorer.datasets.",
+    "input": "Nobody can answer while it runs. Assign the value instead: name = 3. A number becomes a slider.",
+    "eval": "Write the expression itself.",
+    "exec": "Write the code itself.",
+    "compile": "Write the code itself.",
+    "globals": "Use the names of your variables; the page lists them all.",
+    "locals": "Use the names of your variables; the page lists them all.",
+    "vars": "Name the attributes that you want to see, for example print(x.grad).",
+    "dir": "Look the names up in PyTorch's documentation.",
+    "help": "Look it up in PyTorch's documentation.",
+    "exit": "Delete it: the program ends after its last line. In a loop, use break.",
+    "quit": "Delete it: the program ends after its last line. In a loop, use break.",
+    "breakpoint": "Step through the graph on the page, or print values.",
+    "__import__": "Write import at the top of the program.",
+    "memoryview": "Use a tensor or a list.",
+    "SystemExit": "Use break or return, or raise a RuntimeError.",
+    "BaseException": "Use Exception.",
+    "GeneratorExit": "Use Exception.",
+}
+DUNDER_HINTS = {
+    "__class__": "Use type(x), or x.__class__.__name__ for the name.",
+    "__dict__": "Name the attributes that you want to see, or use state_dict() of a module.",
+    "__new__": "Put the set-up into __init__.",
+    "__slots__": "Leave it out: it only saves memory.",
+    "__del__": "Leave it out, or call a method of your own.",
+    "__format__": "Define __str__ or __repr__.",
+    "__builtins__": "Use the built-in functions by their names.",
+    "__file__": "Delete it: a program here has no file.",
+    "__setattr__": "Use setattr(x, name, value), or super().__setattr__(name, value).",
+    "__getattr__": "Use getattr(x, name), or super().__getattr__(name).",
+}
+_DATA = "Use explorer.datasets (from explorer.datasets import mnist), or make tensors in the program."
+_MODULE_HINTS = (
+    (
+        "matplotlib seaborn plotly pylab bokeh altair",
+        "The page draws the loss curve and the graph itself. Delete the plotting lines and print the numbers you need.",
+    ),
+    ("torchviz graphviz pydot netron torchview", "The page draws the graph itself. Delete the lines that use it."),
+    ("torchvision torchaudio torchtext datasets keras", _DATA),
+    ("sklearn scipy pandas statsmodels", f"Do it with torch or numpy. {_DATA}"),
+    ("tensorboard tensorboardX wandb mlflow comet_ml", "The page records every pass. Delete the lines that use it."),
+    ("torchinfo torchsummary", "Use print(model) and p.numel() of its parameters."),
+    ("PIL cv2 imageio skimage", f"Images come as tensors here. {_DATA}"),
+    (
+        "transformers lightning pytorch_lightning ignite fastai timm einops jax tensorflow torch_geometric",
+        "Only PyTorch and NumPy are here. Write the layer or the loop with torch.nn.",
+    ),
+    ("requests urllib http socket", f"A program here has no network. {_DATA}"),
+    ("argparse click", "Assign the numbers at the top of the program; they become sliders."),
+    ("logging loguru", "Use print(...)."),
+    (
+        "subprocess multiprocessing threading asyncio concurrent joblib",
+        "A program here is one process and one thread. Call the function itself.",
+    ),
+    (
+        "os pathlib shutil glob io tempfile pickle gzip csv",
+        "A program here has no files. Delete the lines that use it.",
+    ),
+    (
+        "sys platform inspect ctypes importlib builtins traceback signal weakref",
+        "It reaches the machine below the program. Delete the lines that use it.",
+    ),
+    ("IPython", "It belongs to notebooks. Use print(...)."),
+    ("timeit", "Use time.perf_counter() before and after."),
+)
+_HINT_OF_MODULE = {name: hint for names, hint in _MODULE_HINTS for name in words(names)}
+
 
 @functools.cache
 def attribute_names() -> frozenset[str]:
@@ -98,7 +178,7 @@ def attribute_names() -> frozenset[str]:
     found = {name for room in rooms().values() for name in room.names}
     found |= {name for kind in _reachable_types() for name in _names_of(kind)} - denied
     found |= {name for name in dir(_tqdm()) if not name.startswith("_")}
-    return frozenset(found | {*_EXTRA.split(), *_READABLE_PRIVATE, "desc", "n", "total", "postfix"})
+    return frozenset(found | words(_EXTRA) | _READABLE_PRIVATE | words("desc n total postfix"))
 
 
 @functools.cache
@@ -117,6 +197,12 @@ def reserved_names() -> frozenset[str]:
     names |= (held & standard) - {*rooms(), "queue", "signal", "keyword"}
     allowed = attribute_names() | _DEFINABLE_PRIVATE
     return frozenset(name for name in names - allowed if not name.startswith("__"))
+
+
+def module_hint(name: str) -> str:
+    """What to do instead of a module that is not here; empty where nothing is known."""
+    top, _, rest = name.partition(".")
+    return _HINT_OF_MODULE.get(top) or _HINT_OF_MODULE.get(rest.rpartition(".")[2], "")
 
 
 def is_dunder(name: str) -> bool:
@@ -146,11 +232,18 @@ def program_globals(on_progress: Progress | None = None) -> dict[str, Any]:
 
 
 def warm_up() -> None:
-    """Build all tables, and the first optimizer (it imports torch._dynamo, about a second)."""
-    weight = torch.zeros(1, requires_grad=True)
-    torch.optim.SGD([weight], lr=0.1)
+    """Build all tables, and do once what makes torch import more of itself: later a worker may open no file."""
     reserved_names()
     program_globals()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        weight = torch.zeros(1, requires_grad=True)
+        # The first optimizer imports torch._dynamo, about a second.
+        torch.optim.SGD([weight], lr=0.1)
+        next(iter(torch.utils.data.DataLoader([0])))
+        repr((weight**2).grad_fn._saved_self)
+        with torch.autograd.forward_ad.dual_level():
+            torch.autograd.forward_ad.make_dual(torch.ones(1), torch.ones(1)) ** 2
 
 
 def keep_samplers_on_cpu() -> None:
@@ -295,7 +388,9 @@ class _TypeOfTypes(type):
 class _Type(metaclass=_TypeOfTypes):
     """``type`` with one argument; it never gives a metaclass, which would make classes of any content."""
 
-    def __new__(cls, value: Any, /) -> Any:
+    def __new__(cls, value: Any, /, *more: Any) -> Any:
+        if more:
+            raise TypeError("type() takes 1 argument here; write a class statement")
         kind = types.ModuleType if is_facade(value) else type(value)
         return _Type if issubclass(kind, type) else kind
 
@@ -308,5 +403,3 @@ class _Type(metaclass=_TypeOfTypes):
 
 _Type.__name__ = _Type.__qualname__ = "type"
 _Type.__module__ = "builtins"
-
-

@@ -25,13 +25,14 @@ from explorer.formulas import find_formula
 from explorer.program import FILENAME, Program, find_loops
 from explorer.recording import SCHEMA, Problem, Recording
 from explorer.summaries import Summarizer
-from explorer.tracer import TracedGraph, TracedPass, Tracer
+from explorer.tracer import TracedGraph, TracedPass, Tracer, find_program_frame
 
 MOST_OUTPUT = 64_000
 """So many characters of printed text are kept."""
 
 MOST_MESSAGE = 4_000
 MOST_VARIABLES = 400
+MOST_NOTES = 20
 MOST_BYTES = 16_000_000
 """A Recording whose JSON would be larger keeps fewer full passes."""
 
@@ -614,8 +615,10 @@ def _noted_warnings(notes: list[str]) -> Iterator[None]:
     """Warnings of the program become notes instead of lines in the server's log."""
 
     def note(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
-        if len(notes) < 20:
-            where = f"line {lineno}: " if filename == FILENAME else ""
+        if len(notes) < MOST_NOTES:
+            # Seen from C++, the caller is whatever Python frame is innermost, often our own.
+            frame = find_program_frame()
+            where = f"line {frame.f_lineno}: " if frame is not None else ""
             notes.append(f"{where}{category.__name__}: {str(message)[:500]}")
 
     with warnings.catch_warnings():

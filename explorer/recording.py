@@ -5,9 +5,10 @@ describes them. Nothing here imports torch, so pages, plots and tests can read a
 """
 
 import json
+import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -55,6 +56,16 @@ class Summary:
     def is_whole(self) -> bool:
         """Whether every element was kept."""
         return self.values is not ABSENT
+
+    @property
+    def norm(self) -> float | str:
+        """The 2-norm, told or worked out from the values."""
+        if not self.is_whole:
+            return self.l2
+        numbers = list(_flatten(self.values))
+        if any(isinstance(number, str) for number in numbers):
+            return "nan" if "nan" in numbers else "inf"
+        return math.sqrt(math.fsum(n["re"] ** 2 + n["im"] ** 2 if isinstance(n, dict) else n * n for n in numbers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +230,7 @@ class Recording:
 
     def to_plain(self) -> dict[str, Any]:
         """The Recording as dicts, lists, strings, numbers, bools and None."""
-        return _unbuild(self)
+        return to_plain(self)
 
     def to_json(self) -> str:
         """The Recording as one line of strict JSON."""
@@ -228,6 +239,14 @@ class Recording:
     def graph(self, graph_id: str | None) -> Graph | None:
         """The graph of that id, or None."""
         return next((graph for graph in self.graphs if graph.id == graph_id), None)
+
+
+def _flatten(values: Any) -> Iterator[Any]:
+    if isinstance(values, list):
+        for value in values:
+            yield from _flatten(value)
+    else:
+        yield values
 
 
 def _nested(hint: Any) -> tuple[type | None, str]:
@@ -275,12 +294,13 @@ def _build(cls: type, plain: Mapping[str, Any]) -> Any:
     return cls(**values)
 
 
-def _unbuild(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
+    """A dataclass of this module (or a list or dict of them) in its JSON form."""
     if hasattr(value, "__dataclass_fields__"):
         pairs = ((name, getattr(value, name)) for name in _plan(type(value)))
-        return {name: _unbuild(item) for name, item in pairs if item is not ABSENT}
+        return {name: to_plain(item) for name, item in pairs if item is not ABSENT}
     if isinstance(value, list):
-        return [_unbuild(item) for item in value]
+        return [to_plain(item) for item in value]
     if isinstance(value, dict):
-        return {key: _unbuild(item) for key, item in value.items()}
+        return {key: to_plain(item) for key, item in value.items()}
     return value

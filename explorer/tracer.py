@@ -246,7 +246,7 @@ class Tracer:
             # The engine is about to say which output has no grad_fn.
             return engine(outputs, *args, **kwargs)
         began = time.perf_counter()
-        frame = _program_frame()
+        frame = find_program_frame()
         gradients = args[0] if args else ()
         first = outputs[0]
         traced = TracedPass(
@@ -788,7 +788,8 @@ def _next_in_order(graph: TracedGraph, done: list[int]) -> int | None:
     return max(ready, key=lambda index: graph.sequences[index], default=None)
 
 
-def _program_frame() -> FrameType | None:
+def findfind_program_frame() -> FrameType | None:
+    """The innermost running frame of the program, or None."""
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename != FILENAME:
         frame = frame.f_back

@@ -162,9 +162,9 @@ class GraphPanel {
   render() {
     const { step, selected } = this.memory;
     const moment = new Moment(this.graph, this.pass, step);
+    fillInspector(this.inspector, moment, selected, this.source);
     if (this.picture.svg) this.picture.show(moment);
     this.mark();
-    fillInspector(this.inspector, moment, selected, this.source);
     this.byTest("step-slider").value = step;
     this.find(".count").textContent = `${step} / ${this.last}`;
     const words = step ? this.pass.sentences[step - 1] : this.pass?.start;

@@ -204,7 +204,7 @@ function fillInspector(panel, moment, selected, source) {
   const node = moment.graph.byId.get(selected ?? active);
   if (edge) showEdge(panel, moment, edge);
   else if (node) showNode(panel, moment, node, source);
-  else panel.append(make("p", { className: "hint" }, moment.graph.nodes.length ? "Click a node or an edge to see its numbers, or press next to start the backward pass." : "Values and gradients of a node appear here."));
+  else panel.append(make("p", { className: "hint" }, moment.pass?.steps.length ? "Press next to start the backward pass, or click a node or an edge to see its numbers." : "Click a node of the graph to see its values here."));
   panel.dataset.shown = String(selected);
-  panel.scrollTop = scroll;
+  if (scroll) panel.scrollTop = scroll;
 }

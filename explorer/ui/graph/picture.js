@@ -87,7 +87,7 @@ class Picture {
     const shifted = (box) => box && { ...box, x: box.x + shiftX, y: box.y + shiftY };
     const groups = new Map([...layer.querySelectorAll("g[id]")].map((group) => [group.id, group]));
     this.ring = draw("rect", { class: "ring", rx: 5 });
-    layer.append(this.ring);
+    layer.prepend(this.ring);
     const boxes = [];
     for (const [id, group] of groups) if (group.classList.contains("node")) boxes.push(shifted(boxOf(group)));
     for (const node of graph.nodes) {
@@ -134,6 +134,12 @@ class Picture {
     const hit = draw("path", { class: "hit", d: path.getAttribute("d") });
     const [label = draw("text", { x: middle.x + 8, y: middle.y + 3, "font-size": 9 }), ...others] = group.querySelectorAll("text");
     for (const other of others) other.remove();
+    // The label in the DOT only holds the place; the number starts where it started.
+    if (label.getAttribute("text-anchor") === "middle") {
+      const width = label.textContent.length * 0.6 * Number(label.getAttribute("font-size"));
+      label.setAttribute("x", Number(label.getAttribute("x")) - width / 2 + 6);
+      label.removeAttribute("text-anchor");
+    }
     label.textContent = "";
     path.after(hit);
     group.append(chevron, label);
@@ -185,10 +191,6 @@ class Picture {
     for (const node of graph.nodes) this.nodes.get(node.id)?.group.toggleAttribute("data-line-active", Boolean(line) && node.line === line);
   }
 
-  get size() {
-    return { width: this.container.clientWidth, height: this.container.clientHeight };
-  }
-
   get largest() {
     return LARGEST * this.typeScale;
   }
@@ -198,6 +200,8 @@ class Picture {
   }
 
   resize() {
+    // Asked for here only: reading it in a step would make the browser lay out the page at once.
+    this.size = { width: this.container.clientWidth, height: this.container.clientHeight };
     if (!this.svg || !this.size.width) return;
     if (this.isTouched) this.apply();
     else this.fit(Math.min(1, (SMALLEST_TEXT * this.typeScale) / this.textSize));

@@ -1,0 +1,127 @@
+"""Graphs too large for a picture, folded by loop iteration, module and source line into graphs that are not."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+
+from explorer.recording import Edge, Graph, Node, Pass, Step
+
+MOST_NODES = 130
+"""A graph with more nodes is folded before it is drawn."""
+
+MOST_GROUPS = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A folded graph, which node went into which group, and what the groups are."""
+
+    graph: Graph
+    group_of: dict[str, str]
+    kind: str
+
+    def fold_pass(self, one: Pass) -> Pass:
+        """The pass over groups: steps in a row inside one group are one step."""
+        steps: list[Step] = []
+        for step in one.steps:
+            group = self.group_of.get(step.node)
+            if group is not None and (not steps or steps[-1].node != group):
+                steps.append(Step(group, [], []))
+        roots = list(dict.fromkeys(self.group_of[root] for root in one.roots if root in self.group_of))
+        leaves = [replace(leaf, node=self.group_of.get(leaf.node or "")) for leaf in one.leaves]
+        failed = self.group_of.get(one.failed or "")
+        return replace(one, steps=steps, roots=roots, leaves=leaves, failed=failed)
+
+
+def fold_graph(graph: Graph, most: int = MOST_GROUPS) -> Fold:
+    """Fold with the finest of these that gives at most ``most`` groups: iteration and module, module, line, blocks."""
+    iterations = _count_iterations(graph)
+    depth = max((node.module.count(".") for node in graph.nodes if node.module), default=0)
+
+    def key_of(parts: int, iterates: bool) -> Callable[[Node], Hashable]:
+        def key(node: Node) -> Hashable:
+            module = ".".join(node.module.split(".")[:parts]) if node.module and parts else ""
+            return node.line, module, iterations[node.id] if iterates else 0
+
+        return key
+
+    for parts in range(depth + 2, -1, -1):
+        for iterates in (True, False) if parts == depth + 2 else (False,):
+            fold = _fold_by(graph, key_of(parts, iterates), "module and line" if parts else "line")
+            if len(fold.graph.nodes) <= most:
+                return fold
+    block = max((node.line or 0) for node in graph.nodes) // max(1, most // 2) + 1
+    return _fold_by(graph, lambda node: (node.line or 0) // block, f"blocks of {block} lines")
+
+
+def _count_iterations(graph: Graph) -> dict[str, int]:
+    """The how manieth time the same place of the text made a node; the walk runs from the last to the first."""
+    seen: Counter[Hashable] = Counter()
+    counted = {}
+    for node in reversed(graph.nodes):
+        place = (node.line, node.column, node.end_column, node.name)
+        counted[node.id] = seen[place]
+        seen[place] += 1
+    return counted
+
+
+def _fold_by(graph: Graph, key: Callable[[Node], Hashable], kind: str) -> Fold:
+    groups: dict[Hashable, list[Node]] = defaultdict(list)
+    consumer = {edge.target: edge.source for edge in reversed(graph.edges)}
+    nodes = {node.id: node for node in graph.nodes}
+    for node in graph.nodes:
+        # A leaf goes with the first node that uses it: shared parameters are what makes a picture unreadable.
+        placed = nodes.get(consumer.get(node.id, ""), node) if node.is_leaf else node
+        if placed.line is None and not node.is_leaf:
+            placed = _first_with_line(placed, graph, nodes, consumer)
+        groups[key(placed)].append(node)
+    prefix = graph.nodes[0].id if graph.nodes else "n"
+    ids = {group: f"{prefix}g{index}" for index, group in enumerate(groups)}
+    group_of = {node.id: ids[group] for group, members in groups.items() for node in members}
+    folded = [_group_node(ids[group], members) for group, members in groups.items()]
+    pairs = dict.fromkeys((group_of[edge.source], group_of[edge.target]) for edge in graph.edges)
+    slots: Counter[str] = Counter()
+    edges = []
+    for source, target in pairs:
+        if source != target:
+            edges.append(Edge(source, slots[source], target, 0))
+            slots[source] += 1
+    roots = list(dict.fromkeys(group_of[root] for root in graph.roots if root in group_of))
+    lines = [f'\t"{node.id}" [label=""]\n' for node in folded]
+    lines += [f'\t"{edge.target}" -> "{edge.source}"\n' for edge in edges]
+    dot = "digraph {\n" + "".join(lines) + "}\n"
+    return Fold(Graph(graph.id, folded, edges, dot, "explorer", roots, graph.total_nodes), group_of, kind)
+
+
+def _first_with_line(node: Node, graph: Graph, nodes: dict[str, Node], consumer: dict[str, str]) -> Node:
+    for _ in range(50):
+        if node.line is not None or node.id not in consumer:
+            break
+        node = nodes[consumer[node.id]]
+    return node
+
+
+def _group_node(key: str, members: list[Node]) -> Node:
+    ops = [node for node in members if not node.is_leaf] or members
+    names = Counter(node.name for node in ops).most_common(3)
+    shown = ", ".join(f"{name} x {count}" if count > 1 else name for name, count in names)
+    modules = {node.module for node in ops if node.module}
+    module = _common(modules) if modules else None
+    line = ops[0].line
+    title = module or (f"line {line}" if line else ops[0].name)
+    total = f"{len(members):,} nodes" if len(members) > 1 else "1 node"
+    attributes = {"nodes": total, "holds": shown}
+    node = Node(key, f"{title}: {total}", False, line=line, attributes=attributes)
+    last = next((member for member in ops if member.variable), None)
+    return replace(node, variable=last.variable if last else None, **({"module": module} if module else {}))
+
+
+def _common(paths: set[str]) -> str:
+    """What module paths share: ``encoder.layers.0`` of its ``linear1`` and ``norm2``."""
+    parts = [path.split(".") for path in paths]
+    shared = []
+    for together in zip(*parts, strict=False):
+        if len(set(together)) > 1:
+            break
+        shared.append(together[0])
+    return ".".join(shared) or min(paths)
