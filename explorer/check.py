@@ -196,7 +196,7 @@ class _Validator:
         self.defined: set[str] = set()
         self.prefixes: tuple[str, ...] = ()
         self.imported: dict[str, str] = dict(policy.PREDEFINED_MODULES)
-        self.called: set[int] = set()
+        self.called: dict[int, ast.Call] = {}
         self.class_names: set[int] = set()
 
     def validate(self) -> None:
@@ -244,7 +244,7 @@ class _Validator:
                 case ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]) if text.isidentifier():
                     prefixes.append(text)
                 case ast.Call(func=function):
-                    self.called.add(id(function))
+                    self.called[id(function)] = node
                 case ast.Import() | ast.ImportFrom():
                     imports.append(node)
             if isinstance(node, ast.Attribute) and node.attr in ("__name__", "__qualname__"):
@@ -322,7 +322,11 @@ class _Validator:
                 return
             if name in policy.DEFINABLE and id(node) in self.called and name not in _BY_RUN_TIME_NAME:
                 return
-            if name in _BY_RUN_TIME_NAME and id(node) in self.called and _is_super(node.value):
+            if (
+                name in _BY_RUN_TIME_NAME
+                and id(node) in self.called
+                and _is_own_name(node.value, self.called[id(node)])
+            ):
                 return
         hint = policy.DUNDER_HINTS.get(name, "Use the public way: type(x).__name__, len(x), str(x), getattr(x, name).")
         self._add(f"the attribute {name!r} cannot be used here", node, _INSIDE[0], hint)
@@ -449,8 +453,16 @@ _INSIDE = (
 _BY_RUN_TIME_NAME = frozenset({"__getattr__", "__setattr__", "__delattr__"})
 
 
-def _is_super(node: ast.expr) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
+def _is_own_name(receiver: ast.expr, call: ast.Call) -> bool:
+    """Whether ``super().__setattr__(name, value)`` or ``object.__setattr__(self, "name", value)`` takes a safe name."""
+    match receiver, call.args:
+        case ast.Call(func=ast.Name(id="super")), [ast.Constant(value=str(name)), *_]:
+            return policy.is_safe_attribute(name)
+        case ast.Call(func=ast.Name(id="super")), _:
+            return True
+        case ast.Name(id="object"), [_, ast.Constant(value=str(name)), *_]:
+            return policy.is_safe_attribute(name)
+    return False
 
 
 def _is_simple(text: str) -> bool:

@@ -86,7 +86,9 @@ def _op_label(node: Node, show_attributes: bool) -> str:
     if not value and node.shape:
         value = _size(node.shape)
     if node.variable and value:
-        value = f"{node.variable} = {value}" if node.output and not value.startswith("(") else f"{node.variable} {value}"
+        value = (
+            f"{node.variable} = {value}" if node.output and not value.startswith("(") else f"{node.variable} {value}"
+        )
     shown.append(", ".join(part for part in (shorten(value or node.variable or ""), where) if part))
     if show_attributes:
         shown += [shorten(f"{key}: {_plain(value)}") for key, value in node.attributes.items()]

@@ -122,7 +122,8 @@ _LISTED = {
     "torch.utils": "",
     "torch.utils.checkpoint": "checkpoint checkpoint_sequential set_checkpoint_early_stop noop_context_fn",
     "torch.utils.data": "DataLoader Dataset IterableDataset TensorDataset Subset ConcatDataset ChainDataset "
-    "StackDataset random_split Sampler RandomSampler SequentialSampler SubsetRandomSampler WeightedRandomSampler BatchSampler "
+    "StackDataset random_split Sampler RandomSampler SequentialSampler SubsetRandomSampler WeightedRandomSampler "
+    "BatchSampler "
     "default_collate default_convert get_worker_info",
     "torch.utils.data.sampler": "Sampler RandomSampler SequentialSampler SubsetRandomSampler WeightedRandomSampler "
     "BatchSampler",

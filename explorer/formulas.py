@@ -19,6 +19,11 @@ class Prose(str):
 _ELEMENTWISE_RULES: dict[str, dict[str, str]] = {
     # Arithmetic
     "AddBackward0": {"self": "grad", "other": "alpha * grad"},
+    "AddBackward1": {"self": "grad"},
+    "ConjBackward0": {"self": "grad.conj()"},
+    "DivBackward1": {"self": "grad / other"},
+    "MulBackward1": {"self": "grad * other"},
+    "SubBackward1": {"self": "grad"},
     "AddcdivBackward0": {
         "self": "grad",
         "tensor1": "grad * value / tensor2",
@@ -157,6 +162,17 @@ _ELEMENTWISE_RULES: dict[str, dict[str, str]] = {
     "ThresholdBackwardBackward0": {"grad_output": "grad * (self > threshold)", "self": "torch.zeros_like(self)"},
 }
 
+_ATTENTION = {
+    "query": Prose("gS @ key * scale, gS = P * (gP - sum(gP * P)), gP = grad @ value.mT, P the attention weights"),
+    "key": Prose("gS.mT @ query * scale"),
+    "value": Prose("P.mT @ grad"),
+}
+_BATCH_NORM = {
+    "input": Prose("rstd * (g - mean(g) - x_hat * mean(g * x_hat)) a channel, g = grad * weight, x_hat normalized"),
+    "weight": Prose("the sum of grad * x_hat a channel"),
+    "bias": Prose("the sum of grad a channel"),
+}
+
 _OTHER_RULES: dict[str, dict[str, str]] = {
     # Activations
     "GluBackward0": {
@@ -164,6 +180,7 @@ _OTHER_RULES: dict[str, dict[str, str]] = {
         "  # where a, b = self.chunk(2, dim)"
     },
     "LogSoftmaxBackward0": {"self": "grad - torch.exp(result) * grad.sum(dim, keepdim=True)"},
+    "SafeSoftmaxBackward0": {"self": "result * (grad - (grad * result).sum(dim, keepdim=True))"},
     "SoftmaxBackward0": {"self": "result * (grad - (grad * result).sum(dim, keepdim=True))"},
     # Choices, kinks and steps
     "MaskedFillBackward1": {"self": "grad.masked_fill(mask, 0)", "value": "(grad * mask).sum()"},
@@ -176,6 +193,7 @@ _OTHER_RULES: dict[str, dict[str, str]] = {
     },
     "LinalgVectorNormBackward0": {"self": "grad * self / result  # ord 2 over all elements; 0 where result is 0"},
     "LogsumexpBackward0": {"self": "grad.unsqueeze(dim) * torch.softmax(self, dim)"},
+    "KthvalueBackward0": {"self": "torch.zeros_like(self).scatter(dim, indices.unsqueeze(dim), grad.unsqueeze(dim))"},
     "MaxBackward0": {
         "self": "torch.zeros_like(self).scatter(dim, indices.unsqueeze(dim), grad.unsqueeze(dim))",
     },
@@ -183,22 +201,30 @@ _OTHER_RULES: dict[str, dict[str, str]] = {
     "MeanBackward0": {"self": "grad.expand_as(self) / self.numel()"},
     "MeanBackward1": {"self": "grad.unsqueeze(dim).expand_as(self) / self.shape[dim]"},
     "MedianBackward0": {"self": "grad * (self == result) / (self == result).sum()"},
+    "MedianBackward1": {"self": "torch.zeros_like(self).scatter(dim, indices.unsqueeze(dim), grad.unsqueeze(dim))"},
     "MinBackward0": {
         "self": "torch.zeros_like(self).scatter(dim, indices.unsqueeze(dim), grad.unsqueeze(dim))",
     },
     "MinBackward1": {"self": "grad * (self == result) / (self == result).sum()"},
+    "ModeBackward0": {"self": "torch.zeros_like(self).scatter(dim, indices.unsqueeze(dim), grad.unsqueeze(dim))"},
+    "NansumBackward0": {"self": "grad * ~torch.isnan(self)"},
+    "NormBackward1": {"self": "grad.unsqueeze(dim) * self / result.unsqueeze(dim)  # p 2; 0 where result is 0"},
     "ProdBackward0": {"self": "grad * result / self  # where self is not 0"},
     "ProdBackward1": {"self": "grad.unsqueeze(dim) * result.unsqueeze(dim) / self  # where self is not 0"},
     "StdBackward0": {
         "self": "grad * (self - self.mean()) / (result * (self.numel() - correction))  # over all elements"
     },
+    "StdMeanBackward0": {"self": Prose("the sum of the rules of std and mean")},
     "SumBackward0": {"self": "grad.expand_as(self)"},
     "SumBackward1": {"self": "grad.unsqueeze(dim).expand_as(self)"},
     "TraceBackward0": {"self": "grad * torch.eye(*self.shape)"},
     "VarBackward0": {
         "self": "grad * 2 * (self - self.mean()) / (self.numel() - correction)  # over all elements",
     },
+    "VarMeanBackward0": {"self": Prose("the sum of the rules of var and mean")},
     # Running totals and order
+    "CummaxBackward0": {"self": "torch.zeros_like(self).scatter_add(dim, indices, grad)"},
+    "CumminBackward0": {"self": "torch.zeros_like(self).scatter_add(dim, indices, grad)"},
     "CumprodBackward0": {"self": "(grad * result).flip(dim).cumsum(dim).flip(dim) / self  # where self is not 0"},
     "CumsumBackward0": {"self": "grad.flip(dim).cumsum(dim).flip(dim)"},
     "SortBackward0": {"self": "torch.zeros_like(self).scatter(dim, indices, grad)"},
@@ -206,6 +232,7 @@ _OTHER_RULES: dict[str, dict[str, str]] = {
     # Copies, views and shapes
     "AsStridedBackward0": {"self": Prose("grad added back at the memory positions it was read from")},
     "CatBackward0": {"tensors": "grad.split([t.shape[dim] for t in tensors], dim)[i]  # i is the slot"},
+    "ComplexBackward0": {"real": "grad.real", "imag": "grad.imag"},
     "ConstantPadNdBackward0": {"self": "F.pad(grad, [-p for p in pad])"},
     "DiagEmbedBackward0": {"self": "grad.diagonal(dim1=-2, dim2=-1)"},
     "DiagonalBackward0": {"self": "torch.zeros_like(self).diagonal_scatter(grad)"},
@@ -213,7 +240,9 @@ _OTHER_RULES: dict[str, dict[str, str]] = {
     "FlipBackward0": {"self": "grad.flip(dims)"},
     "PermuteBackward0": {"self": "grad.permute([dims.index(d) for d in range(len(dims))])"},
     "PixelShuffleBackward0": {"self": "F.pixel_unshuffle(grad, upscale_factor)"},
+    "PixelUnshuffleBackward0": {"self": "F.pixel_shuffle(grad, downscale_factor)"},
     "RepeatBackward0": {"self": Prose("the sum of grad over the repeats")},
+    "ReshapeAliasBackward0": {"self": "grad.reshape(self.shape)"},
     "RollBackward0": {"self": "grad.roll(-shifts, dims)"},
     "SliceBackward0": {"self": "torch.zeros_like(self).slice_scatter(grad, dim, start, end, step)"},
     "SplitBackward0": {"self": "torch.cat(grads, dim)"},
@@ -223,16 +252,25 @@ _OTHER_RULES: dict[str, dict[str, str]] = {
     "StackBackward0": {"tensors": "grad.unbind(dim)[i]  # i is the slot"},
     "TBackward0": {"self": "grad.T"},
     "TransposeBackward0": {"self": "grad.transpose(dim0, dim1)"},
+    "TransposeBackward1": {"self": "grad.transpose(dim0, dim1)"},
     "TrilBackward0": {"self": "grad.tril(diagonal)"},
     "TriuBackward0": {"self": "grad.triu(diagonal)"},
     "UnbindBackward0": {"self": "torch.stack(grads, dim)"},
     "UnfoldBackward0": {"self": Prose("each element gets the sum of grad over the windows that hold it")},
     "UnsafeViewBackward0": {"self": "grad.reshape(self.shape)"},
+    "UnsafeSplitBackward0": {"self": "torch.cat(grads, dim)"},
     "UnsqueezeBackward0": {"self": "grad.squeeze(dim)"},
+    "UnsqueezeBackward1": {"self": "grad.squeeze(dim)"},
+    "ViewAsComplexBackward0": {"self": "torch.view_as_real(grad)"},
+    "ViewAsRealBackward0": {"self": "torch.view_as_complex(grad)"},
     "ViewBackward0": {"self": "grad.reshape(self.shape)"},
     # Indexing
     "EmbeddingBackward0": {
         "weight": "torch.zeros_like(weight).index_add(0, indices.flatten(), grad.flatten(0, -2))",
+    },
+    "EmbeddingBagBackward0": {
+        "weight": Prose("each row that a bag used gets the bag's grad, over its size for a mean"),
+        "per_sample_weights": Prose("grad's dot product with the row of weight"),
     },
     "GatherBackward0": {"self": "torch.zeros_like(self).scatter_add(dim, index, grad)"},
     "IndexAddBackward0": {"self": "grad", "source": "alpha * grad.index_select(dim, index)"},
@@ -240,6 +278,10 @@ _OTHER_RULES: dict[str, dict[str, str]] = {
     "IndexCopyBackward0": {"self": "grad.index_fill(dim, index, 0)", "source": "grad.index_select(dim, index)"},
     "IndexFillBackward0": {"self": "grad.index_fill(dim, index, 0)"},
     "IndexPutBackward0": {
+        "self": "grad.index_put(indices, torch.zeros_like(values))  # accumulate=False",
+        "values": "grad[indices]",
+    },
+    "IndexPutImplBackward0": {
         "self": "grad.index_put(indices, torch.zeros_like(values))  # accumulate=False",
         "values": "grad[indices]",
     },
@@ -278,6 +320,12 @@ _OTHER_RULES: dict[str, dict[str, str]] = {
     "MmBackward0": {"self": "grad @ mat2.T", "mat2": "self.T @ grad"},
     "MvBackward0": {"self": "torch.outer(grad, vec)", "vec": "self.T @ grad"},
     # Linear algebra
+    "CdistBackward0": {
+        "x1": Prose("the sum over x2 of grad * (x1 - x2) / distance, for p 2"),
+        "x2": Prose("the same with x1 and x2 swapped"),
+    },
+    "FftC2CBackward0": {"self": Prose("the inverse transform of grad, unnormalized")},
+    "FftR2CBackward0": {"self": Prose("the real part of the inverse transform of grad, unnormalized")},
     "LinalgCholeskyExBackward0": {"self": Prose("A's symmetric gradient, from triangular solves with L")},
     "LinalgCrossBackward0": {
         "self": "torch.linalg.cross(other, grad, dim=dim)",
@@ -326,12 +374,11 @@ _OTHER_RULES: dict[str, dict[str, str]] = {
         "weight": "F.conv2d(input.transpose(0, 1), grad.transpose(0, 1)).transpose(0, 1)",
         "bias": "grad.sum((0, 2, 3))",
     },
+    "Im2ColBackward0": {"self": Prose("each pixel gets the sum of grad over the windows that hold it")},
+    "Col2ImBackward0": {"self": Prose("the windows of grad")},
+    "CudnnBatchNormBackward0": _BATCH_NORM,
     "MaxPool2DWithIndicesBackward0": {"self": Prose("grad to the maximum of each window, 0 elsewhere")},
-    "NativeBatchNormBackward0": {
-        "input": Prose("rstd * (g - mean(g) - x_hat * mean(g * x_hat)) a channel, g = grad * weight, x_hat normalized"),
-        "weight": Prose("the sum of grad * x_hat a channel"),
-        "bias": Prose("the sum of grad a channel"),
-    },
+    "NativeBatchNormBackward0": _BATCH_NORM,
     "NativeGroupNormBackward0": {
         "input": Prose("rstd * (g - mean(g) - x_hat * mean(g * x_hat)) a group, g = grad * weight, x_hat normalized"),
         "weight": Prose("the sum of grad * x_hat a channel"),
@@ -343,13 +390,23 @@ _OTHER_RULES: dict[str, dict[str, str]] = {
         "weight": "(grad * (input - result1) * result2).sum(0)  # result1 is the mean, result2 is 1 / std",
         "bias": "grad.sum(0)",
     },
-    "ScaledDotProductFlashAttentionForCpuBackward0": {
-        "query": Prose("gS @ key * scale, gS = P * (gP - sum(gP * P)), gP = grad @ value.mT, P the attention weights"),
-        "key": Prose("gS.mT @ query * scale"),
-        "value": Prose("P.mT @ grad"),
-    },
+    "ScaledDotProductEfficientAttentionBackward0": {**_ATTENTION, "attn_bias": Prose("gS")},
+    "ScaledDotProductFlashAttentionBackward0": _ATTENTION,
+    "ScaledDotProductFlashAttentionForCpuBackward0": _ATTENTION,
     "UpsampleBilinear2DBackward0": {"self": Prose("each grad shared among the pixels it was mixed from")},
     "UpsampleNearest2DBackward0": {"self": Prose("each pixel gets the sum of grad over its copies")},
+    # Backward nodes that create_graph=True makes
+    "LogSoftmaxBackwardDataBackward0": {
+        "grad_output": "grad - (grad * torch.exp(output)).sum(dim, keepdim=True)",
+        "output": "-grad * torch.exp(output) * grad_output.sum(dim, keepdim=True)",
+    },
+    "SelectBackwardBackward0": {"grad_output": "grad.select(dim, index)"},
+    "SliceBackwardBackward0": {"grad_output": "grad[start:end:step]  # along dim"},
+    "SoftmaxBackwardDataBackward0": {
+        "grad_output": "output * (grad - (grad * output).sum(dim, keepdim=True))",
+        "output": "grad * (grad_output - (grad_output * output).sum(dim, keepdim=True))"
+        " - grad_output * (grad * output).sum(dim, keepdim=True)",
+    },
 }
 
 RULES = _ELEMENTWISE_RULES | _OTHER_RULES
@@ -361,6 +418,9 @@ ELEMENTWISE = frozenset(_ELEMENTWISE_RULES)
 WHOLE_RULES: dict[str, str] = {
     "AccumulateGrad": ".grad += grad",
     "CopySlices": "base: grad, the overwritten part sent through the write's own rule;  the rest: what that rule gives",
+    "CudnnRnnBackward0": "input, weights, hx: back through every time step at once, in cuDNN",
+    "MkldnnRnnLayerBackward0": "input, weights, hx: back through every time step at once, in oneDNN",
+    "UndefinedGradBackward": "sends no gradient",
 }
 
 

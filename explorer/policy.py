@@ -32,6 +32,7 @@ __all__ = [
     "attribute_names",
     "builtin_names",
     "is_dunder",
+    "is_facade",
     "is_reserved",
     "is_safe_attribute",
     "keep_samplers_on_cpu",
@@ -98,7 +99,8 @@ _EXTRA = """
     param_groups defaults state params lr betas momentum primal tangent remove
     missing_keys unexpected_keys total_memory major minor multi_processor_count
     message category filename lineno args value values indices cache_info cache_clear
-    info tensors datasets dataset allow_tf32 matmul high low probs logits mT mH
+    original original0 original1 parametrizations info
+    tensors datasets dataset allow_tf32 matmul high low probs logits mT mH
 """
 
 # What to do instead of a built-in, a special name and a module that a program may not use.

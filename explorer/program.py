@@ -128,7 +128,9 @@ class Loop:
             return len(range(*bounds))
         if isinstance(iterable, ast.Name):
             found = names.get(iterable.id)
-            is_known = isinstance(found, list | tuple | range | dict) or type(found).__module__.startswith("torch.utils")
+            is_known = isinstance(found, list | tuple | range | dict) or type(found).__module__.startswith(
+                "torch.utils"
+            )
             return len(found) if is_known and hasattr(found, "__len__") else None
         return None
 

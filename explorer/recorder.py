@@ -39,7 +39,13 @@ MOST_BYTES = 16_000_000
 LOOSE_GRAPHS = 12
 """So many graphs are drawn of tensors that no backward pass went through."""
 
-_UNPACKING = {"saved_tensors_hooks", "save_on_cpu", "checkpoint", "checkpoint_sequential", "disable_saved_tensors_hooks"}
+_UNPACKING = {
+    "saved_tensors_hooks",
+    "save_on_cpu",
+    "checkpoint",
+    "checkpoint_sequential",
+    "disable_saved_tensors_hooks",
+}
 _LIMITS = {"TimeLimit", "MemoryLimit", "Stopped"}
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
 
@@ -244,7 +250,12 @@ class Run:
         is_shown = bool(ids)
         position = self._positions.of(*traced.place) if traced.place else None
         leaves = [
-            {"variable": name, "node": ids[i] if is_shown and i is not None else None, "value": value, "grad_norm": norm}
+            {
+                "variable": name,
+                "node": ids[i] if is_shown and i is not None else None,
+                "value": value,
+                "grad_norm": norm,
+            }
             for name, i, value, norm in traced.leaves
             if i is None or not is_shown or i < len(ids)
         ]

@@ -141,7 +141,9 @@ class _Picture:
             self.svg = event["svg"]
         elif event.get("event") == "ended":
             is_late = event.get("how") == "time"
-            self.message = "the picture took too long to lay out" if is_late else event.get("trace") or "Graphviz failed"
+            self.message = (
+                "the picture took too long to lay out" if is_late else event.get("trace") or "Graphviz failed"
+            )
         if self.svg is not None or self.message:
             self.done.set()
 
@@ -291,7 +293,9 @@ class Runner:
                 number = self._count
             process = self._process_for(device)
         if not process.ready.wait(START_SECONDS) or not process.is_alive:
-            raise RunnerError(f"the worker process did not start: {process.last_words.strip()[-500:] or 'no reason given'}")
+            raise RunnerError(
+                f"the worker process did not start: {process.last_words.strip()[-500:] or 'no reason given'}"
+            )
         process.listeners[number] = listener
         process.send({**request, "id": number})
         if process is not self._host:

@@ -10,7 +10,6 @@ WHOLE = 64
 HEAD = 8
 
 
-
 class _Names(dict):
     """The text of each dtype, made once: ``str(dtype)`` costs as much as reading a scalar."""
 

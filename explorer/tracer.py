@@ -290,8 +290,11 @@ class Tracer:
     ) -> Any:
         nodes, graph, counts, single = walk_graph([node for node, _ in roots])
         traced.roots = graph.roots
-        variables = {index: node.variable for index, node in enumerate(nodes) if graph.sequences[index] == _LEAF_SEQUENCE
-                     and hasattr(node, "variable")}
+        variables = {
+            index: node.variable
+            for index, node in enumerate(nodes)
+            if graph.sequences[index] == _LEAF_SEQUENCE and hasattr(node, "variable")
+        }
         names = self._name_tensors(frame) if variables else {}
         summarize = self.summarizer.summarize
         for index, variable in variables.items():
@@ -451,9 +454,7 @@ class Tracer:
         cut.calls = {i: self.calls[n] for i, n in enumerate(cut.sequences) if n in self.calls}
         return cut
 
-    def _finish_leaves(
-        self, traced: TracedPass, graph: TracedGraph, variables: dict[int, torch.Tensor]
-    ) -> None:
+    def _finish_leaves(self, traced: TracedPass, graph: TracedGraph, variables: dict[int, torch.Tensor]) -> None:
         for index, variable in variables.items():
             name, value = graph.leaves[index]
             traced.leaves.append((name, index, value, norm_of(self.summarizer.summarize(variable.grad))))
@@ -788,7 +789,7 @@ def _next_in_order(graph: TracedGraph, done: list[int]) -> int | None:
     return max(ready, key=lambda index: graph.sequences[index], default=None)
 
 
-def findfind_program_frame() -> FrameType | None:
+def find_program_frame() -> FrameType | None:
     """The innermost running frame of the program, or None."""
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename != FILENAME:

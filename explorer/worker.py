@@ -105,9 +105,7 @@ class Answer:
         torch.set_num_threads(limits.count_threads())
         gc.set_threshold(50_000, 20, 100)
         self.send({"event": "started"})
-        plain = record_plain(
-            program, time_limit=limits.seconds, full=request.get("full", ()), on_event=self.send
-        )
+        plain = record_plain(program, time_limit=limits.seconds, full=request.get("full", ()), on_event=self.send)
         self.send_text('{"event": "finished", "recording": ' + fit_json(plain) + "}")
 
 

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from explorer.explain import completions
 from explorer.ui import panels
+from explorer.ui.completions import COMPLETIONS
 from explorer.ui.editor import edit_program
 from explorer.ui.graph import show_graph
 from explorer.ui.session import get_session
@@ -25,7 +25,7 @@ with program_column:
         problem_line=problem.line if problem else None,
         problem_message=f"{problem.type}: {problem.message}" if problem else None,
         running=session.is_running,
-        completions=completions(),
+        completions=COMPLETIONS,
         large=is_large,
     )
 

@@ -18,10 +18,16 @@ from urllib.parse import urlsplit
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, BrowserContext, Page, Request
 
 ROOT = Path(__file__).parents[1]
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    # No name but this machine's is found. Playwright's own routing would turn the cache off, and with it a second a page.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+]
 
 
 @dataclass
@@ -106,35 +112,39 @@ def chromium() -> Iterator["Browser"]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def contexts(chromium: "Browser") -> dict[str, "BrowserContext"]:
+    """The profiles by their options, shared so that Streamlit's files are read from the cache after the first page."""
+    return {}
+
+
 @pytest.fixture
-def open_page(chromium: "Browser") -> Iterator[Callable[..., Visit]]:
-    """Open an address in a fresh profile; after the test no page may have asked elsewhere or logged an error."""
-    contexts, visits = [], []
+def open_page(chromium: "Browser", contexts: dict[str, "BrowserContext"]) -> Iterator[Callable[..., Visit]]:
+    """Open an address in a fresh tab; after the test no page may have asked elsewhere or logged an error."""
+    visits = []
 
     def open_address(address: str, *, width: int = 1280, height: int = 900, **options: object) -> Visit:
-        context = chromium.new_context(viewport={"width": width, "height": height}, **options)
-        context.set_default_timeout(10_000)
-        contexts.append(context)
-        visit = Visit(context.new_page())
+        kind = repr((width, height, options))
+        if kind not in contexts:
+            contexts[kind] = chromium.new_context(viewport={"width": width, "height": height}, **options)
+            contexts[kind].set_default_timeout(10_000)
+        visit = Visit(contexts[kind].new_page())
         visits.append(visit)
 
-        def allow_local(route: "Route") -> None:
-            parts = urlsplit(route.request.url)
-            if parts.scheme in ("data", "blob") or parts.hostname in ("127.0.0.1", "localhost"):
-                route.continue_()
-            else:
-                visit.outside.append(route.request.url)
-                route.abort()
+        def write_down(request: "Request") -> None:
+            parts = urlsplit(request.url)
+            if parts.scheme not in ("data", "blob") and parts.hostname not in ("127.0.0.1", "localhost"):
+                visit.outside.append(request.url)
 
-        context.route("**/*", allow_local)
-        visit.page.on("websocket", lambda socket: socket.on("framesent", visit.sent.append))
+        visit.page.on("request", write_down)
+        visit.page.on("websocket", lambda line: line.on("framesent", lambda frame: visit.sent.append(frame)))
         visit.page.on("console", lambda entry: visit.errors.append(entry.text) if entry.type == "error" else None)
         visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
         visit.page.goto(address)
         return visit
 
     yield open_address
-    for context in contexts:
-        context.close()
+    for visit in visits:
+        visit.page.close()
     assert [visit.outside for visit in visits if visit.outside] == []
     assert [visit.errors for visit in visits if visit.errors] == []

@@ -61,6 +61,8 @@ REFUSALS = [
     ("class G:\n    gi_frame = 1", 2, "another name", "gi_frame"),
     ("@print\ndef f():\n    pass", 1, "line of its own", "print"),
     ("def f(__builtins__):\n    pass", 1, "built-in functions", "__builtins__"),
+    ("object.__setattr__(f, '__code__', 1)", 1, "setattr(", "__setattr__"),
+    ("class A:\n    def f(self):\n        super().__setattr__('__class__', int)", 3, "setattr(", "__setattr__"),
     ("x = torch.ones(1)\nx.__setattr__('grad', None)", 2, "setattr(", "__setattr__"),
 ]
 
@@ -151,7 +153,10 @@ def test_names_that_the_program_defines_may_be_attributes():
 
 def test_thirty_lines_are_checked_within_five_milliseconds():
     step = "loss = ((model(x) - y) ** 2).mean()\nloss.backward()\noptimizer.step()\n"
-    source = "class Net(nn.Module):\n    def forward(self, x):\n        return F.relu(self.layer(x))\n" + 9 * step
+    source = (
+        "class Net(nn.Module):\n    fc = None\n    def forward(self, x):\n        return F.relu(self.fc(x))\n"
+        + 9 * step
+    )
     check_program(Program(source))
     spent = []
     for _ in range(20):

@@ -347,7 +347,7 @@ def test_a_click_selects_an_edge(visit: "Visit") -> None:
     visit.page.locator('[data-edge-id="n0-1"] > text').click()
     words = visit.page.get_by_test_id("inspector").inner_text()
     assert "MulBackward0 (y), slot 1" in words
-    assert visit.page.locator("[data-selected]").get_attribute("id") == "n0-1"
+    assert visit.page.locator("g[data-selected]").get_attribute("id") == "n0-1"
 
 
 def test_a_rerun_keeps_step_and_selection(visit: "Visit") -> None:
@@ -358,7 +358,7 @@ def test_a_rerun_keeps_step_and_selection(visit: "Visit") -> None:
     await_answer(visit, lambda seen: seen[4] == {"saved": False, "attributes": True})
     rerun(visit)
     assert states(visit) == seen
-    assert visit.page.locator("[data-selected]").get_attribute("id") == "n1"
+    assert visit.page.locator("g[data-selected]").get_attribute("id") == "n1"
 
 
 def test_editor_and_graph_point_at_each_other_by_line(visit: "Visit") -> None:

@@ -790,6 +790,24 @@ class Logged(torch.Tensor):
         return super().__torch_function__(func, types, args, kwargs or {})
 print(torch.ones(2).sum())
 
+## frozen_dataclass
+from dataclasses import dataclass
+@dataclass(frozen=True)
+class Point:
+    x: float
+    def __post_init__(self):
+        object.__setattr__(self, 'x', 2.0 * self.x)
+print(Point(1.0))
+
+## parametrize
+import torch.nn.utils.parametrize as parametrize
+class Symmetric(nn.Module):
+    def forward(self, X):
+        return X.triu() + X.triu(1).transpose(-1, -2)
+layer = nn.Linear(2, 2)
+parametrize.register_parametrization(layer, 'weight', Symmetric())
+print(layer.parametrizations.weight.original.shape)
+
 ## testing
 torch.testing.assert_close(torch.ones(1), torch.ones(1))
 np.testing.assert_allclose(np.ones(2), np.ones(2))

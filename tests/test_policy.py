@@ -67,7 +67,7 @@ def test_ordinary_names_of_teaching_classes_are_not_reserved(name):
     sorted(
         policy.words(
             "grad grad_fn next_functions saved_tensors register_hook register_prehook param_groups state_dict "
-            "in_features weight running_mean values indices data item tolist numpy cuda to zero_grad batch_size log_prob"
+            "in_features weight running_mean values indices data item tolist numpy cuda to zero_grad log_prob"
         )
     ),
 )

@@ -66,7 +66,9 @@ def plain_values(values: object) -> object:
 
 
 def node_of(graph: Graph, *, name: str | None = None, variable: str | None = None):
-    found = [n for n in graph.nodes if (name is None or n.name == name) and (variable is None or n.variable == variable)]
+    found = [
+        n for n in graph.nodes if (name is None or n.name == name) and (variable is None or n.variable == variable)
+    ]
     assert len(found) == 1, [(n.id, n.name, n.variable) for n in graph.nodes]
     return found[0]
 
@@ -76,7 +78,8 @@ def step_of(one: Pass, node_id: str):
 
 
 ALL_PROGRAMS = [pytest.param(e.source, id=e.id) for e in list_examples()] + [
-    pytest.param(p.values[0]["code"] if p.values[0] else None, id=p.id or "seeds", marks=p.marks) for p in seed_programs()
+    pytest.param(p.values[0]["code"] if p.values[0] else None, id=p.id or "seeds", marks=p.marks)
+    for p in seed_programs()
 ]
 
 
@@ -154,7 +157,9 @@ def test_the_three_line_program_is_told_number_by_number() -> None:
 
 
 def test_torchviz_draws_the_same_nodes_and_edges() -> None:
-    recording = record("a = torch.tensor(3.0, requires_grad=True)\nb = a * a\nc = (b + torch.sin(b)) * a\nc.backward()\n")
+    recording = record(
+        "a = torch.tensor(3.0, requires_grad=True)\nb = a * a\nc = (b + torch.sin(b)) * a\nc.backward()\n"
+    )
     (graph,) = recording.graphs
     assert graph.dot_by == "torchviz"
     statements = re.findall(r'^\t"([^"]+)"(?: -> "([^"]+)")?', graph.dot, re.MULTILINE)
@@ -219,7 +224,11 @@ def test_several_backward_calls_are_several_passes() -> None:
         "x.grad.zero_()\ny3 = x ** 3\ny3.backward()\n"
     )
     accumulated = [one.steps[-1].accumulated for one in recording.passes]
-    assert [(a.before and a.before.values, a.after.values) for a in accumulated] == [(None, 4.0), (4.0, 16.0), (0.0, 12.0)]
+    assert [(a.before and a.before.values, a.after.values) for a in accumulated] == [
+        (None, 4.0),
+        (4.0, 16.0),
+        (0.0, 12.0),
+    ]
     assert [one.line for one in recording.passes] == [3, 5, 8]
     assert len({node.id for graph in recording.graphs for node in graph.nodes}) == 6
 
@@ -284,7 +293,9 @@ def test_the_graph_up_to_an_error_is_drawn() -> None:
 
 
 def test_a_backward_that_fails_tells_the_node_and_keeps_the_steps_before() -> None:
-    recording = record("x = torch.tensor(1.0, requires_grad=True)\ny = torch.exp(x)\nz = y * 2\ny.add_(1)\nz.backward()\n")
+    recording = record(
+        "x = torch.tensor(1.0, requires_grad=True)\ny = torch.exp(x)\nz = y * 2\ny.add_(1)\nz.backward()\n"
+    )
     (one,) = recording.passes
     graph = recording.graph(one.graph)
     names = {node.id: node.name for node in graph.nodes}
@@ -350,7 +361,9 @@ def test_leaves_in_lists_dicts_and_objects_have_names() -> None:
 
 
 def test_the_name_of_a_statement_goes_to_the_node_whose_tensor_it_names() -> None:
-    source = "x = torch.ones(2, requires_grad=True)\nfor i in range(3):\n    x2 = (x * i).sum()\nx2 += 1\nx2.backward()\n"
+    source = (
+        "x = torch.ones(2, requires_grad=True)\nfor i in range(3):\n    x2 = (x * i).sum()\nx2 += 1\nx2.backward()\n"
+    )
     graph = record(source).graphs[0]
     assert node_of(graph, name="AddBackward0").variable == "x2"
     assert node_of(graph, name="SumBackward0").variable == "x2"
@@ -359,7 +372,12 @@ def test_the_name_of_a_statement_goes_to_the_node_whose_tensor_it_names() -> Non
 
 @pytest.mark.parametrize(
     "loss",
-    ["(x * w + x ** 2).sum()", "torch.sigmoid(x * w).prod()", "((x / w).tanh() - x.exp()).pow(2).mean()", "(x @ w).sin()"],
+    [
+        "(x * w + x ** 2).sum()",
+        "torch.sigmoid(x * w).prod()",
+        "((x / w).tanh() - x.exp()).pow(2).mean()",
+        "(x @ w).sin()",
+    ],
 )
 def test_recorded_edges_agree_with_finite_differences(loss: str) -> None:
     """The gradient that reaches a leaf, edge by edge, against a central difference of the whole program."""
@@ -385,9 +403,13 @@ def test_recorded_edges_agree_with_finite_differences(loss: str) -> None:
             assert total[index] == pytest.approx((evaluate(up) - evaluate(down)) / (2 * h), rel=1e-5, abs=1e-8)
 
 
-@pytest.mark.parametrize("op", ["torch.sigmoid(x)", "x.exp()", "x * 3", "x ** 2", "torch.tanh(x)", "x / 2", "torch.relu(x)"])
+@pytest.mark.parametrize(
+    "op", ["torch.sigmoid(x)", "x.exp()", "x * 3", "x ** 2", "torch.tanh(x)", "x / 2", "torch.relu(x)"]
+)
 def test_received_times_local_is_sent(op: str) -> None:
-    recording = record(f"x = torch.tensor([0.5, -1.5], requires_grad=True)\ny = {op}\ny.backward(torch.tensor([2.0, 7.0]))\n")
+    recording = record(
+        f"x = torch.tensor([0.5, -1.5], requires_grad=True)\ny = {op}\ny.backward(torch.tensor([2.0, 7.0]))\n"
+    )
     step = recording.passes[0].steps[0]
     (slot,) = [index for index, local in enumerate(step.local) if local is not None]
     products = [r * d for r, d in zip(step.grad_outputs[0].values, step.local[slot].values, strict=True)]
@@ -417,7 +439,9 @@ def test_sparse_gradients_are_readable() -> None:
 
 
 def test_large_tensors_keep_statistics_and_a_head() -> None:
-    recording = record("torch.manual_seed(1)\nw = torch.randn(30, 40).t().requires_grad_()\n(w ** 2).sum().backward()\n")
+    recording = record(
+        "torch.manual_seed(1)\nw = torch.randn(30, 40).t().requires_grad_()\n(w ** 2).sum().backward()\n"
+    )
     torch.manual_seed(1)
     w = torch.randn(30, 40).t()
     grad = recording.variables[0].grad

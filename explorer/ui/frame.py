@@ -5,8 +5,6 @@ from importlib.resources import files
 
 import streamlit as st
 
-ICON = "\N{WHITE DOWN-POINTING TRIANGLE}"
-
 
 @st.cache_resource(show_spinner=False)
 def _freeze_heap() -> None:

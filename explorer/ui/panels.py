@@ -98,7 +98,12 @@ def show_output(text: str, *, truncated: bool = False) -> None:
             st.caption("The program printed nothing.")
             return
         shown = text[:MOST_SHOWN_TEXT]
-        st.code(shown.rstrip("\n") or " ", language=None, wrap_lines=True, height=260 if shown.count("\n") > 11 else "content")
+        st.code(
+            shown.rstrip("\n") or " ",
+            language=None,
+            wrap_lines=True,
+            height=260 if shown.count("\n") > 11 else "content",
+        )
         if truncated or len(text) > MOST_SHOWN_TEXT:
             st.caption(f"Only the first {len(shown):,} characters are shown.")
 

@@ -139,5 +139,3 @@ def get_session() -> Session:
     if "session" not in st.session_state:
         st.session_state["session"] = Session()
     return st.session_state["session"]
-
-

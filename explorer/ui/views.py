@@ -136,7 +136,9 @@ def pass_rows(recording: Recording) -> list[dict[str, Any]]:
             "loss": "" if one.loss is None else format_number(one.loss),
             "steps": len(one.steps) if one.steps else "light record",
             "leaves": ", ".join(
-                f"{leaf.variable or 'leaf'} {format_number(leaf.grad_norm)}" for leaf in one.leaves[:4] if leaf.grad_norm is not None
+                f"{leaf.variable or 'leaf'} {format_number(leaf.grad_norm)}"
+                for leaf in one.leaves[:4]
+                if leaf.grad_norm is not None
             ),
         }
         for one in recording.passes
@@ -163,4 +165,3 @@ def backward_line(recording: Recording) -> tuple[str, bool] | None:
 def shown_passes(recording: Recording) -> list[int]:
     """The indexes of passes that can be shown at once, without another run."""
     return [one.index for one in recording.passes if one.steps]
-
