@@ -18,7 +18,7 @@ MOST_NODES = 400
 LEAF_COLOUR, SAVED_COLOUR, OUTPUT_COLOUR, BASE_COLOUR = "lightblue", "orange", "darkolivegreen1", "darkolivegreen3"
 HEADER = (
     "digraph {\n"
-    "\tnode [align=left fontname=monospace fontsize=10 height=0.2 ranksep=0.1 shape=box style=filled fillcolor=lightgray]\n"
+    "\tnode [align=left fontname=monospace fontsize=10 height=0.2 shape=box style=filled fillcolor=lightgray]\n"
 )
 
 _EDGE = re.compile(r"\s*(\d+) -> (\d+)(.*)$", re.DOTALL)

@@ -100,7 +100,8 @@ _EXTRA = """
     missing_keys unexpected_keys total_memory major minor multi_processor_count
     message category filename lineno args value values indices cache_info cache_clear
     original original0 original1 parametrizations info
-    tensors datasets dataset allow_tf32 matmul high low probs logits mT mH
+    tensors datasets dataset allow_tf32 matmul high low probs logits
+    mT mH
 """
 
 # What to do instead of a built-in, a special name and a module that a program may not use.

@@ -245,7 +245,8 @@ class Run:
     def _plain_pass(self, traced: TracedPass) -> dict[str, Any]:
         graph, ids = traced.graph, []
         if graph is not None and (traced.is_full or id(graph) in self._graph_ids or graph.total > len(graph.names)):
-            graph = self._same.setdefault(tuple(graph.sequences[root] for root in graph.roots) + (graph.total,), graph)
+            roots = tuple(graph.sequences[root] for root in graph.roots)
+            graph = self._same.setdefault((graph.total, *roots), graph)
             ids = self._add_graph(graph)
         is_shown = bool(ids)
         position = self._positions.of(*traced.place) if traced.place else None

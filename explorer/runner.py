@@ -23,6 +23,9 @@ START_SECONDS = 120.0
 """A worker process that is not ready after this never will be."""
 
 
+LATE = "the picture took too long to lay out"
+
+
 class RunnerError(Exception):
     """The worker process could not be started, or ended while it was needed."""
 
@@ -141,9 +144,7 @@ class _Picture:
             self.svg = event["svg"]
         elif event.get("event") == "ended":
             is_late = event.get("how") == "time"
-            self.message = (
-                "the picture took too long to lay out" if is_late else event.get("trace") or "Graphviz failed"
-            )
+            self.message = LATE if is_late else event.get("trace") or "Graphviz failed"
         if self.svg is not None or self.message:
             self.done.set()
 
@@ -262,7 +263,7 @@ class Runner:
         seconds = self.limits.layout_seconds
         self._ask({"do": "draw", "dot": dot, "limits": asdict(self.limits)}, picture, "cpu", seconds)
         if not picture.done.wait(seconds + 5.0) or picture.svg is None:
-            raise LayoutError(picture.message or "the picture took too long to lay out")
+            raise LayoutError(picture.message or LATE)
         return picture.svg
 
     def stop(self, run: Run) -> None:

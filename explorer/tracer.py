@@ -329,10 +329,7 @@ class Tracer:
         note = events.append
 
         def post(index: int, grad_inputs: tuple, grad_outputs: tuple) -> None:
-            if counts[index] == 1:
-                received = len(grad_outputs)
-            else:
-                received = [summarize(grad) for grad in grad_outputs]
+            received = len(grad_outputs) if counts[index] == 1 else [summarize(grad) for grad in grad_outputs]
             if len(grad_inputs) == 1:
                 note((index, [summarize(grad_inputs[0])], received, None))
             else:

@@ -219,7 +219,7 @@ class Host:
             faulthandler.enable(4, all_threads=False)
             faulthandler.register(_STOP_SIGNALS["tell"], 4, all_threads=False)
             os.environ.clear()
-            confine.limit_resources(Limits(**request["limits"]), memory=request["do"] == "run")
+            confine.limit_resources(Limits(**request["limits"]), draws=request["do"] == "draw")
             Answer(stream, request["id"], numbered=False).give(request)
             status = 0
         except BaseException as error:

@@ -25,7 +25,7 @@ ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-background-networking",
-    # No name but this machine's is found. Playwright's own routing would turn the cache off, and with it a second a page.
+    # No name but this machine's is found. Playwright's own routing would turn the browser's cache off.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
 
@@ -42,7 +42,7 @@ class Visit:
 
 @contextmanager
 def _running_app(script: Path) -> Iterator[str]:
-    """Run ``streamlit run script`` on a free local port and give its address; raises RuntimeError if it does not start."""
+    """Run ``streamlit run script`` on a free local port and give its address; RuntimeError if it does not start."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -140,7 +140,7 @@ def open_page(chromium: "Browser", contexts: dict[str, "BrowserContext"]) -> Ite
         visit.page.on("websocket", lambda line: line.on("framesent", lambda frame: visit.sent.append(frame)))
         visit.page.on("console", lambda entry: visit.errors.append(entry.text) if entry.type == "error" else None)
         visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
-        visit.page.goto(address)
+        visit.page.goto(address, wait_until="commit")
         return visit
 
     yield open_address

@@ -26,7 +26,8 @@ SVG = """<svg width="300pt" height="320pt" viewBox="0 0 300 320" xmlns="http://w
 <text text-anchor="middle" x="110" y="-100" font-size="10">MulBackward0</text></g>
 <g id="n1" class="node accumulate"><polygon points="60,-220 160,-220 160,-184 60,-184"/>
 <text x="110" y="-200" font-size="10">AccumulateGrad</text></g>
-<g id="n1.variable" class="node leaf"><a xlink:href="https://example.org/"><polygon points="60,-300 160,-300 160,-264 60,-264"/>
+<g id="n1.variable" class="node leaf"><a xlink:href="https://example.org/">
+<polygon points="60,-300 160,-300 160,-264 60,-264"/>
 <text x="110" y="-280" font-size="10" onclick="window.hacked=1">&lt;b&gt;x&lt;/b&gt; = 3</text></a></g>
 <g id="n1.variable-edge" class="edge"><path d="M110,-264C110,-250 110,-235 110,-220"/></g>
 <g id="n0-0" class="edge"><path d="M80,-184C80,-165 80,-140 80,-120"/>
@@ -256,7 +257,7 @@ def test_escape_then_tab_leaves_the_editor(visit: "Visit") -> None:
 def test_a_dot_offers_names_and_enter_takes_one(visit: "Visit") -> None:
     write(visit, "torch.")
     names = visit.page.get_by_test_id("completions")
-    assert names.get_by_role("option").all_inner_texts() == ["backward", "sigmoid", "sin"]
+    assert names.get_by_role("option").all_inner_texts() == ["sigmoid", "sin"]
     visit.page.keyboard.type("si")
     visit.page.keyboard.press("ArrowDown")
     visit.page.keyboard.press("Enter")

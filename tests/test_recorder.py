@@ -258,7 +258,8 @@ def test_autograd_grad_is_a_pass_without_accumulation() -> None:
 
 def test_gradient_argument_is_recorded_and_the_implicit_one_is_not() -> None:
     recording = record(
-        "x = torch.tensor([1.0, 2.0], requires_grad=True)\n(x ** 2).backward(torch.tensor([1.0, 0.5]))\nx.sum().backward()\n"
+        "x = torch.tensor([1.0, 2.0], requires_grad=True)\n"
+        "(x ** 2).backward(torch.tensor([1.0, 0.5]))\nx.sum().backward()\n"
     )
     assert recording.passes[0].gradient.values == [1.0, 0.5]
     assert recording.passes[1].gradient is None
@@ -277,7 +278,8 @@ def test_inputs_argument_leaves_other_nodes_unrun() -> None:
 
 def test_a_program_without_backward_has_a_graph_and_no_pass() -> None:
     recording = record(
-        "x = torch.tensor(2.0, requires_grad=True)\ny = torch.tensor(3.0, requires_grad=True)\nz = x * y + y ** 2\nprint(z)\n"
+        "x = torch.tensor(2.0, requires_grad=True)\n"
+        "y = torch.tensor(3.0, requires_grad=True)\nz = x * y + y ** 2\nprint(z)\n"
     )
     assert recording.passes == []
     (graph,) = recording.graphs
@@ -306,7 +308,8 @@ def test_a_backward_that_fails_tells_the_node_and_keeps_the_steps_before() -> No
 
 def test_a_tensor_hook_that_rescales_is_marked() -> None:
     recording = record(
-        "x = torch.tensor(1.0, requires_grad=True)\ny = x * 2\ny.register_hook(lambda g: g * 10)\nz = y * 3\nz.backward()\n"
+        "x = torch.tensor(1.0, requires_grad=True)\n"
+        "y = x * 2\ny.register_hook(lambda g: g * 10)\nz = y * 3\nz.backward()\n"
     )
     (graph,), (one,) = recording.graphs, recording.passes
     y = node_of(graph, variable="y")
@@ -318,7 +321,8 @@ def test_a_tensor_hook_that_rescales_is_marked() -> None:
 
 def test_hooks_on_nodes_are_doubted() -> None:
     recording = record(
-        "x = torch.tensor(1.0, requires_grad=True)\ny = x * 2\ny.grad_fn.register_prehook(lambda g: (g[0] * 5,))\ny.backward()\n"
+        "x = torch.tensor(1.0, requires_grad=True)\n"
+        "y = x * 2\ny.grad_fn.register_prehook(lambda g: (g[0] * 5,))\ny.backward()\n"
     )
     assert all(node.hooked for node in recording.graphs[0].nodes)
     assert recording.variables[0].grad.values == 10.0
@@ -339,7 +343,8 @@ def test_custom_function_is_a_node_on_its_line() -> None:
 
 def test_module_parameters_and_layers_have_their_names() -> None:
     source = (
-        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.fc = nn.Linear(3, 2)\n"
+        "class Net(nn.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n        self.fc = nn.Linear(3, 2)\n"
         "        self.act = nn.Tanh()\n    def forward(self, x):\n        h = self.fc(x)\n        return self.act(h)\n"
         "net = Net()\nout = net(torch.ones(1, 3))\nout.sum().backward()\n"
     )
@@ -463,7 +468,8 @@ def test_statistics_follow_a_change_in_place() -> None:
 def test_eval_fast_paths_give_the_same_bits() -> None:
     source = (
         "torch.manual_seed(0)\nlayer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()\n"
-        "with torch.no_grad():\n    out = layer(torch.randn(2, 5, 8))\nprint(out.sum().item(), out.flatten()[:3].tolist())\n"
+        "with torch.no_grad():\n    out = layer(torch.randn(2, 5, 8))\n"
+        "print(out.sum().item(), out.flatten()[:3].tolist())\n"
     )
     assert record(source).stdout == run_plain(source)[0]
 

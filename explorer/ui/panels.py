@@ -34,15 +34,15 @@ def choose_device_and_seed() -> tuple[str, int]:
     """Where tensors are made, and the seed of torch, random and NumPy."""
     devices = list_devices()
     available = [name for name, missing in devices.items() if not missing]
-    left, right = st.columns(2)
+    row = st.container(horizontal=True)
     missing = "; ".join(f"{name}: {why}" for name, why in devices.items() if why)
-    device = left.selectbox(
+    device = row.selectbox(
         "Device",
         available,
         key="device",
         help="Tensors are made here unless the program names a device itself. Not to be had: " + (missing or "none"),
     )
-    seed = right.number_input(
+    seed = row.number_input(
         "Seed", min_value=0, max_value=2**31 - 1, value=0, step=1, key="seed", help="The same seed gives the same run."
     )
     return device, int(seed)

@@ -135,7 +135,7 @@ def pass_rows(recording: Recording) -> list[dict[str, Any]]:
             "call": "backward()" if one.kind == "backward" else "autograd.grad()",
             "loss": "" if one.loss is None else format_number(one.loss),
             "steps": len(one.steps) if one.steps else "light record",
-            "leaves": ", ".join(
+            "gradient norms": ", ".join(
                 f"{leaf.variable or 'leaf'} {format_number(leaf.grad_norm)}"
                 for leaf in one.leaves[:4]
                 if leaf.grad_norm is not None

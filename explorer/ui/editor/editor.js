@@ -43,10 +43,12 @@ class Editor {
       this.draft.isEdited = true;
       this.keep();
       this.suggest(event.data);
+      this.followCaret();
     });
     // Streamlit's own one-letter shortcuts listen on the document and cannot see into a shadow root.
     for (const type of ["keydown", "keypress", "keyup"]) area.addEventListener(type, (event) => event.stopPropagation());
     area.addEventListener("keydown", (event) => this.press(event));
+    area.addEventListener("keyup", () => this.followCaret());
     for (const type of ["keyup", "click", "focus", "input"]) area.addEventListener(type, () => this.tellLine());
     area.addEventListener("blur", () => this.closeNames());
     this.frame.addEventListener("scroll", () => this.closeNames());
@@ -158,6 +160,21 @@ class Editor {
     if (top < this.frame.scrollTop || bottom > this.frame.scrollTop + this.frame.clientHeight) this.frame.scrollTop = top - this.frame.clientHeight / 3;
   }
 
+  // The textarea is as large as its text, so the browser does not scroll the frame around it by itself.
+  followCaret() {
+    const { area, frame } = this;
+    const caret = area.selectionDirection === "backward" ? area.selectionStart : area.selectionEnd;
+    if (caret === this.caret) return;
+    this.caret = caret;
+    const before = area.value.slice(0, caret).split("\n");
+    const row = this.copy.children[before.length - 1];
+    const x = before.at(-1).length * this.letterWidth;
+    const room = frame.clientWidth - this.gutter.offsetWidth - 3 * this.letterWidth;
+    const bottom = row.offsetTop + 2 * row.offsetHeight;
+    frame.scrollTop = Math.min(row.offsetTop - row.offsetHeight, Math.max(frame.scrollTop, bottom - frame.clientHeight));
+    frame.scrollLeft = x < room ? 0 : Math.max(frame.scrollLeft, x - room);
+  }
+
   tellLine() {
     const line = this.area.value.slice(0, this.area.selectionStart).split("\n").length;
     const current = this.isCurrent(line) ? line : null;
@@ -238,11 +255,13 @@ class Editor {
     const dot = path.lastIndexOf(".");
     const start = path.slice(dot + 1);
     const words = dot < 0 ? this.area.value.match(/[\p{L}_][\p{L}\p{N}_]{2,}/gu) ?? [] : [];
+    const prefix = path.slice(0, dot + 1);
+    const isKnown = this.data.completions.some((name) => name.startsWith(prefix));
     const offered = new Set();
     for (const name of [...this.data.completions, ...words]) {
       const cut = name.lastIndexOf(".") + 1;
       const owner = name.slice(0, cut);
-      const fits = dot < 0 ? cut === 0 : owner === path.slice(0, dot + 1) || owner === ".";
+      const fits = dot < 0 ? cut === 0 : owner === (isKnown ? prefix : ".");
       if (fits && name.slice(cut).startsWith(start) && name.slice(cut) !== start) offered.add(name.slice(cut));
     }
     if (!offered.size) return this.closeNames();
@@ -255,18 +274,15 @@ class Editor {
 
   placeNames(before, start) {
     const row = this.copy.children[before.length - 1];
-    const range = document.createRange();
-    range.selectNodeContents(this.copy);
-    const width = this.measureLetter();
     const box = row.getBoundingClientRect();
     if (!this.isChoosing) this.names.showPopover();
-    const left = box.left + parseFloat(getComputedStyle(row).paddingLeft) + (before.at(-1).length - start.length) * width;
+    const left = box.left + parseFloat(getComputedStyle(row).paddingLeft) + (before.at(-1).length - start.length) * this.letterWidth;
     const isLow = box.bottom + this.names.offsetHeight > innerHeight;
     this.names.style.left = `${Math.min(left, innerWidth - this.names.offsetWidth)}px`;
     this.names.style.top = `${isLow ? box.top - this.names.offsetHeight : box.bottom}px`;
   }
 
-  measureLetter() {
+  get letterWidth() {
     const probe = make("span", { textContent: "0".repeat(100) });
     this.copy.firstChild.append(probe);
     const width = probe.getBoundingClientRect().width / 100;
