@@ -81,6 +81,8 @@ def _op_label(node: Node, show_attributes: bool) -> str:
     where = f"line {node.line}" if node.line else ""
     if node.is_leaf:
         return node.name
+    if "holds" in node.attributes:
+        return f"{shorten(node.name)}\n{shorten(node.attributes['holds'])}"
     shown = [node.name]
     value = node.output and format_value(node.output)
     if not value and node.shape:

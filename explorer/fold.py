@@ -4,12 +4,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
+from explorer.explain import format_summary
 from explorer.recording import Edge, Graph, Node, Pass, Step
 
 MOST_NODES = 130
 """A graph with more nodes is folded before it is drawn."""
 
-MOST_GROUPS = 70
+MOST_GROUPS = 60
+
+FEW_GROUPS = 12
+"""Fewer boxes than this leave room to show the iterations of loops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,40 +22,71 @@ class Fold:
 
     graph: Graph
     group_of: dict[str, str]
+    crossings: dict[tuple[str, int], tuple[str, str]]
+    """The edges that alone lead from one group to another, by source node and slot."""
     kind: str
 
     def fold_pass(self, one: Pass) -> Pass:
-        """The pass over groups: steps in a row inside one group are one step."""
+        """The pass over groups: steps in a row inside one group are one step, with what left the group."""
         steps: list[Step] = []
+        slots = {(edge.source, edge.target): edge.slot for edge in self.graph.edges}
+        width = Counter(edge.source for edge in self.graph.edges)
         for step in one.steps:
             group = self.group_of.get(step.node)
-            if group is not None and (not steps or steps[-1].node != group):
-                steps.append(Step(group, [], []))
+            if group is None:
+                continue
+            if not steps or steps[-1].node != group:
+                steps.append(Step(group, [], [None] * width[group]))
+            for slot, gradient in enumerate(step.grad_inputs):
+                crossing = self.crossings.get((step.node, slot))
+                if crossing is not None:
+                    steps[-1].grad_inputs[slots[crossing]] = gradient
         roots = list(dict.fromkeys(self.group_of[root] for root in one.roots if root in self.group_of))
         leaves = [replace(leaf, node=self.group_of.get(leaf.node or "")) for leaf in one.leaves]
         failed = self.group_of.get(one.failed or "")
         return replace(one, steps=steps, roots=roots, leaves=leaves, failed=failed)
 
+    def explain_pass(self, one: Pass) -> list[str]:
+        """A sentence for each step of a folded pass."""
+        nodes = {node.id: node for node in self.graph.nodes}
+        told = []
+        for index, step in enumerate(one.steps, start=1):
+            node = nodes[step.node]
+            sent = [gradient for gradient in step.grad_inputs if gradient is not None]
+            sends = f", sends {', '.join(map(format_summary, sent[:3]))}" if sent else ""
+            told.append(f"Step {index} of {len(one.steps)}: {node.name} ({node.attributes['holds']}){sends}")
+        return told
+
 
 def fold_graph(graph: Graph, most: int = MOST_GROUPS) -> Fold:
-    """Fold with the finest of these that gives at most ``most`` groups: iteration and module, module, line, blocks."""
-    iterations = _count_iterations(graph)
-    depth = max((node.module.count(".") for node in graph.nodes if node.module), default=0)
+    """Fold with the finest of these that gives at most ``most`` boxes: module, line, blocks of iterations or lines.
 
-    def key_of(parts: int, iterates: bool) -> Callable[[Node], Hashable]:
+    A loop whose body is a few lines becomes boxes of several iterations each, so that its course is seen.
+    """
+    iterations = _count_iterations(graph)
+    depth = max((node.module.count(".") + 1 for node in graph.nodes if node.module), default=0)
+
+    def key_of(parts: int, block: int) -> Callable[[Node], Hashable]:
         def key(node: Node) -> Hashable:
             module = ".".join(node.module.split(".")[:parts]) if node.module and parts else ""
-            return node.line, module, iterations[node.id] if iterates else 0
+            return node.line, module, iterations[node.id] // block if block else 0
 
         return key
 
-    for parts in range(depth + 2, -1, -1):
-        for iterates in (True, False) if parts == depth + 2 else (False,):
-            fold = _fold_by(graph, key_of(parts, iterates), "module and line" if parts else "line")
-            if len(fold.graph.nodes) <= most:
-                return fold
+    for parts in range(depth, -1, -1):
+        fold = _fold_by(graph, key_of(parts, 0), iterations, "module and line" if parts else "line")
+        count = len(fold.graph.nodes)
+        if count > most:
+            continue
+        loops = max(iterations.values(), default=0) + 1
+        block = -(-loops // max(1, most // count))
+        if count <= FEW_GROUPS and loops > 1 and block < loops:
+            finer = _fold_by(graph, key_of(parts, block), iterations, "line and iteration")
+            if len(finer.graph.nodes) <= most:
+                return finer
+        return fold
     block = max((node.line or 0) for node in graph.nodes) // max(1, most // 2) + 1
-    return _fold_by(graph, lambda node: (node.line or 0) // block, f"blocks of {block} lines")
+    return _fold_by(graph, lambda node: (node.line or 0) // block, iterations, f"blocks of {block} lines")
 
 
 def _count_iterations(graph: Graph) -> dict[str, int]:
@@ -65,7 +100,7 @@ def _count_iterations(graph: Graph) -> dict[str, int]:
     return counted
 
 
-def _fold_by(graph: Graph, key: Callable[[Node], Hashable], kind: str) -> Fold:
+def _fold_by(graph: Graph, key: Callable[[Node], Hashable], iterations: dict[str, int], kind: str) -> Fold:
     groups: dict[Hashable, list[Node]] = defaultdict(list)
     consumer = {edge.target: edge.source for edge in reversed(graph.edges)}
     nodes = {node.id: node for node in graph.nodes}
@@ -78,8 +113,15 @@ def _fold_by(graph: Graph, key: Callable[[Node], Hashable], kind: str) -> Fold:
     prefix = graph.nodes[0].id if graph.nodes else "n"
     ids = {group: f"{prefix}g{index}" for index, group in enumerate(groups)}
     group_of = {node.id: ids[group] for group, members in groups.items() for node in members}
-    folded = [_group_node(ids[group], members) for group, members in groups.items()]
-    pairs = dict.fromkeys((group_of[edge.source], group_of[edge.target]) for edge in graph.edges)
+    folded = [_group_node(ids[group], members, iterations) for group, members in groups.items()]
+    pairs: dict[tuple[str, str], list[Edge]] = defaultdict(list)
+    for edge in graph.edges:
+        pairs[group_of[edge.source], group_of[edge.target]].append(edge)
+    crossings = {
+        (together[0].source, together[0].slot): pair
+        for pair, together in pairs.items()
+        if pair[0] != pair[1] and len(together) == 1
+    }
     slots: Counter[str] = Counter()
     edges = []
     for source, target in pairs:
@@ -90,7 +132,7 @@ def _fold_by(graph: Graph, key: Callable[[Node], Hashable], kind: str) -> Fold:
     lines = [f'\t"{node.id}" [label=""]\n' for node in folded]
     lines += [f'\t"{edge.target}" -> "{edge.source}"\n' for edge in edges]
     dot = "digraph {\n" + "".join(lines) + "}\n"
-    return Fold(Graph(graph.id, folded, edges, dot, "explorer", roots, graph.total_nodes), group_of, kind)
+    return Fold(Graph(graph.id, folded, edges, dot, "explorer", roots, graph.total_nodes), group_of, crossings, kind)
 
 
 def _first_with_line(node: Node, graph: Graph, nodes: dict[str, Node], consumer: dict[str, str]) -> Node:
@@ -101,19 +143,21 @@ def _first_with_line(node: Node, graph: Graph, nodes: dict[str, Node], consumer:
     return node
 
 
-def _group_node(key: str, members: list[Node]) -> Node:
+def _group_node(key: str, members: list[Node], iterations: dict[str, int]) -> Node:
     ops = [node for node in members if not node.is_leaf] or members
-    names = Counter(node.name for node in ops).most_common(3)
-    shown = ", ".join(f"{name} x {count}" if count > 1 else name for name, count in names)
+    names = Counter(node.name for node in ops).most_common(2)
+    holds = ", ".join(f"{count} {name}" if count > 1 else name for name, count in names)
+    rest = len(ops) - sum(count for _, count in names)
     modules = {node.module for node in ops if node.module}
     module = _common(modules) if modules else None
     line = ops[0].line
+    turns = sorted({iterations[node.id] for node in ops})
     title = module or (f"line {line}" if line else ops[0].name)
-    total = f"{len(members):,} nodes" if len(members) > 1 else "1 node"
-    attributes = {"nodes": total, "holds": shown}
-    node = Node(key, f"{title}: {total}", False, line=line, attributes=attributes)
-    last = next((member for member in ops if member.variable), None)
-    return replace(node, variable=last.variable if last else None, **({"module": module} if module else {}))
+    if not module and turns[-1] > 0:
+        title += f", iterations {turns[0] + 1} to {turns[-1] + 1}" if len(turns) > 1 else f", iteration {turns[0] + 1}"
+    attributes = {"holds": holds + (f" and {rest} more" if rest else ""), "nodes": len(members)}
+    node = Node(key, title, False, line=line, attributes=attributes)
+    return replace(node, module=module) if module else node
 
 
 def _common(paths: set[str]) -> str:

@@ -378,6 +378,8 @@ class Run:
                 node["line"], node["column"], node["end_line"], node["end_column"] = position
                 if is_direct or last.get((id(place[0]), place[1])) == index:
                     node["variable"] = assigned.get(position)
+            if node["variable"] is None:
+                node["variable"] = graph.variables.get(index)
         return nodes
 
     # -- what is left of the program -----------------------------------------------------------------

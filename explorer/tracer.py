@@ -65,7 +65,7 @@ class TracedGraph:
     saved: dict[int, dict[str, Any]] = field(default_factory=dict)
     attributes: dict[int, dict[str, Any]] = field(default_factory=dict)
     calls: dict[int, tuple] = field(default_factory=dict)
-    output_name: str | None = None
+    variables: dict[int, str] = field(default_factory=dict)
     dot: str | None = None
     total: int = 0
 
@@ -159,6 +159,7 @@ class Tracer:
         self._expected: dict[tuple[CodeType, int], int | None] = {}
         self._hooked_leaves: dict[int, weakref.ref] = {}
         self._hooked_nodes: set[int] = set()
+        self._made: dict[int, str] = {}
         self._parameter_names: dict[int, tuple[weakref.ref, list[tuple[int, str]]]] = {}
 
     def __enter__(self) -> "Tracer":
@@ -295,7 +296,8 @@ class Tracer:
             for index, node in enumerate(nodes)
             if graph.sequences[index] == _LEAF_SEQUENCE and hasattr(node, "variable")
         }
-        names = self._name_tensors(frame) if variables else {}
+        names = self._name_tensors(frame)
+        self._name_by_module(graph, variables, names)
         summarize = self.summarizer.summarize
         for index, variable in variables.items():
             name = names.get(id(variable))
@@ -401,6 +403,8 @@ class Tracer:
             call = calls.get(number)
             if call is not None:
                 graph.calls[index] = call
+            if number in self._made:
+                graph.variables[index] = self._made[number]
             graph.shapes.append(_shape_of(node) if call is None or call[3] is None else call[3]["shape"])
             if reads_saved:
                 saved, attributes = _read_saved(node, summarize, call and call[3])
@@ -525,12 +529,22 @@ class Tracer:
     def _name_tensors(self, frame: FrameType | None) -> dict[int, str]:
         """The program's names for the tensors it holds now, globals before the locals of running functions."""
         names: dict[int, str] = {}
+        self._made.clear()
         self._name_in(self._namespace, names)
         while frame is not None:
             if frame.f_code.co_filename == FILENAME and frame.f_code.co_name != "<module>":
                 self._name_in(frame.f_locals, names)
             frame = frame.f_back
         return names
+
+    def _name_by_module(self, graph: TracedGraph, variables: dict[int, torch.Tensor], names: dict[int, str]) -> None:
+        """Parameters of a layer that no variable holds are named after its class: ``LSTM.weight_ih_l0``."""
+        if all(id(variable) in names for variable in variables.values()):
+            return
+        calls = (self.calls.get(number) for number in graph.sequences)
+        for module in dict.fromkeys(call[1] for call in calls if call and call[1] is not None):
+            for path, parameter in module.named_parameters():
+                names.setdefault(id(parameter), f"{type(module).__name__}.{path}")
 
     def _name_in(self, scope: Mapping[str, Any], names: dict[int, str]) -> None:
         for name, value in list(scope.items()):
@@ -541,6 +555,9 @@ class Tracer:
         kind = type(value)
         if kind is torch.Tensor or kind is torch.nn.Parameter:
             names.setdefault(id(value), name)
+            if value.requires_grad and not value.is_leaf and not value._is_view():
+                # A view's grad_fn is made anew on the way when its base was changed in place: do not ask for it.
+                self._made.setdefault(value.grad_fn._sequence_nr(), name)
         elif isinstance(value, torch.nn.Module):
             self._name_parameters(name, value, names)
         elif depth and kind in (list, tuple):

@@ -10,7 +10,7 @@ from explorer.ui.session import get_session
 
 session = get_session()
 is_large = st.session_state.get("large", False)
-program_column, picture_column = st.columns([5, 8], gap="medium")
+program_column, picture_column = st.columns([5, 7], gap="medium")
 
 with program_column:
     chosen = panels.choose_example(session)
@@ -58,12 +58,14 @@ with picture_column:
         session.show = shown.show
         st.rerun()
 
-if session.recording:
-    passes_tab, variables_tab = st.tabs(["Passes and loss", "Variables"])
-    with passes_tab:
-        asked_pass = panels.choose_pass(session, session.recording)
-    with variables_tab:
-        panels.show_variables(session.recording)
-    if asked_pass is not None:
-        session.start(session.source, device, seed, full=[asked_pass])
-        st.rerun()
+    asked_pass = None
+    if session.recording:
+        passes_tab, variables_tab = st.tabs(["Passes and loss", "Variables"])
+        with passes_tab:
+            asked_pass = panels.choose_pass(session, session.recording)
+        with variables_tab:
+            panels.show_variables(session.recording)
+
+if asked_pass is not None:
+    session.start(session.source, device, seed, full=[asked_pass])
+    st.rerun()

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from explorer.explain import format_number
 
 if TYPE_CHECKING:
     from browser import Visit
@@ -399,3 +402,12 @@ def test_a_phone_shows_everything_in_its_width(address: str, open_page: Callable
     for name in ("editor", "run", "graph", "step-last", "step-slider", "inspector", "download-dot"):
         box = visit.page.get_by_test_id(name).bounding_box()
         assert box["x"] >= 0 and (box["x"] + box["width"] <= 390 or name == "editor")
+
+
+def test_numbers_are_written_as_python_writes_them(visit: "Visit") -> None:
+    numbers = [0.5, 3.0, -1 / 3, 12345.678, 123456.0, 1e6, 1.5e-5, 0.00012345, 2.5e-10, 9999.6, 1e300, "nan", True]
+    source = files("explorer.ui.graph").joinpath("inspector.js").read_text("utf-8")
+    written = visit.page.evaluate(
+        "([source, numbers]) => numbers.map(new Function(`${source}; return formatNumber`)())", [source, numbers]
+    )
+    assert written == [format_number(number) for number in numbers]

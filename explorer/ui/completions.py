@@ -14,8 +14,8 @@ _LAYERS = """
 """
 _FUNCTIONS = """
     binary_cross_entropy binary_cross_entropy_with_logits conv2d cross_entropy dropout gelu huber_loss l1_loss
-    layer_norm leaky_relu linear log_softmax max_pool2d mse_loss nll_loss normalize one_hot pad relu scaled_dot_product_attention
-    sigmoid silu smooth_l1_loss softmax softplus tanh
+    layer_norm leaky_relu linear log_softmax max_pool2d mse_loss nll_loss normalize one_hot pad relu
+    scaled_dot_product_attention sigmoid silu smooth_l1_loss softmax softplus tanh
 """
 _OPTIMIZERS = "Adagrad Adam AdamW RMSprop SGD lr_scheduler"
 _METHODS = """

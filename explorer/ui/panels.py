@@ -23,7 +23,8 @@ def choose_example(session: Session) -> Example | None:
         format_func=lambda name: f"{examples[name].group}: {examples[name].title}",
         help="Short programs, each for one idea. Choosing one puts it into the editor and runs it.",
     )
-    st.caption(examples[chosen].caption)
+    is_changed = bool(session.source) and session.source != session.example.source and chosen == session.example.id
+    st.caption("Your program." if is_changed else examples[chosen].caption)
     if chosen == session.example.id:
         return None
     session.example = examples[chosen]
@@ -157,7 +158,7 @@ def choose_pass(session: Session, recording: Recording) -> int | None:
 def offer_backward(recording: Recording) -> str | None:
     """For a program without backward(): a button that adds one; returns the line to add."""
     found = backward_line(recording)
-    if found is None or recording.status not in ("ok", "error"):
+    if found is None or recording.status != "ok":
         return None
     name, is_scalar = found
     with st.container(key="offer-backward", border=True):

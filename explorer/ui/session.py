@@ -66,6 +66,7 @@ class Session:
     source: str = ""
     run: Run | None = None
     recording: Recording | None = None
+    pictured: Recording | None = None
     run_count: int = 0
     shown_pass: int = 0
     asked: tuple = ()
@@ -96,6 +97,8 @@ class Session:
             return False
         self.recording = self.run.recording()
         self.run_count += 1
+        if self.recording.graphs or self.recording.problem is None:
+            self.pictured = self.recording
         self.run = None
         return True
 
@@ -114,7 +117,7 @@ class Session:
 
     def picture(self) -> Picture | None:
         """What there is to draw of the last Recording."""
-        return choose_picture(self.recording, self.shown_pass) if self.recording else None
+        return choose_picture(self.pictured, self.shown_pass) if self.pictured else None
 
     def view(self, picture: Picture | None, *, large: bool) -> dict:
         """The view of the graph component, laid out."""
@@ -122,8 +125,10 @@ class Session:
         if picture is None:
             return view_nothing(self._why_nothing(), run_id=run_id, show=self.show, large=large)
         svg, message = lay_out(picture.dot(**self.show))
-        if svg is None and picture.fold is None:
+        if svg is None:
             message = f"There is no picture: {message}."
+        elif self.pictured is not self.recording:
+            message = "The program ended before it made a graph. This is the last one that was drawn."
         return view_picture(picture, svg, run_id=run_id, show=self.show, large=large, message=message or None)
 
     def _why_nothing(self) -> str:

@@ -22,7 +22,7 @@ class Picture:
     def dot(self, *, saved: bool, attributes: bool) -> str:
         """The DOT text to lay out."""
         if self.fold is not None:
-            return decorate_dot(self.graph, show_attributes=True)
+            return decorate_dot(self.graph, self.passes)
         return decorate_dot(self.graph, self.passes, show_saved=saved, show_attributes=attributes)
 
 
@@ -80,12 +80,8 @@ def view_nothing(message: str, *, run_id: str, show: dict[str, bool], large: boo
 
 def _view_pass(picture: Picture, one: Pass) -> dict[str, Any]:
     if picture.fold is not None:
-        nodes = {node.id: node for node in picture.graph.nodes}
-        total = len(one.steps)
-        sentences = [
-            f"Step {index} of {total}: {nodes[step.node].name}." for index, step in enumerate(one.steps, start=1)
-        ]
-        start = f"{total} steps through {len(nodes)} boxes. Unfolded, this pass has one step for each node."
+        sentences = picture.fold.explain_pass(one)
+        start = f"{len(sentences)} steps through {len(picture.graph.nodes)} boxes, each of several nodes."
     else:
         sentences, start = explain_steps(picture.graph, one), explain_start(picture.graph, one)
     return to_plain(one) | {"sentences": sentences, "start": start, "failed": one.failed}
@@ -134,7 +130,7 @@ def pass_rows(recording: Recording) -> list[dict[str, Any]]:
             "line": one.line,
             "call": "backward()" if one.kind == "backward" else "autograd.grad()",
             "loss": "" if one.loss is None else format_number(one.loss),
-            "steps": len(one.steps) if one.steps else "light record",
+            "steps": str(len(one.steps)) if one.steps else "light record",
             "gradient norms": ", ".join(
                 f"{leaf.variable or 'leaf'} {format_number(leaf.grad_norm)}"
                 for leaf in one.leaves[:4]

@@ -51,7 +51,9 @@ class Editor {
     area.addEventListener("keyup", () => this.followCaret());
     for (const type of ["keyup", "click", "focus", "input"]) area.addEventListener(type, () => this.tellLine());
     area.addEventListener("blur", () => this.closeNames());
-    this.frame.addEventListener("scroll", () => this.closeNames());
+    this.frame.addEventListener("scroll", () => this.isChoosing && this.suggest(null));
+    this.onScroll = () => this.closeNames();
+    document.addEventListener("scroll", this.onScroll, true);
     this.names.addEventListener("pointerdown", (event) => {
       event.preventDefault();
       const index = [...this.names.children].indexOf(event.target);
@@ -172,7 +174,7 @@ class Editor {
     const room = frame.clientWidth - this.gutter.offsetWidth - 3 * this.letterWidth;
     const bottom = row.offsetTop + 2 * row.offsetHeight;
     frame.scrollTop = Math.min(row.offsetTop - row.offsetHeight, Math.max(frame.scrollTop, bottom - frame.clientHeight));
-    frame.scrollLeft = x < room ? 0 : Math.max(frame.scrollLeft, x - room);
+    frame.scrollLeft = x < room ? 0 : Math.min(x, Math.max(frame.scrollLeft, x - room));
   }
 
   tellLine() {
@@ -317,6 +319,7 @@ class Editor {
   }
 
   dispose() {
+    document.removeEventListener("scroll", this.onScroll, true);
     window.removeEventListener("explorer:line", this.onLine);
   }
 }

@@ -6,15 +6,15 @@ function make(tag, props, ...children) {
   return made;
 }
 
-// Four significant digits; whole numbers below a million keep all of theirs.
+// As explorer.explain.format_number writes it: "%.4g", and whole numbers below a million with all their digits.
 function formatNumber(value) {
   if (typeof value === "boolean") return value ? "True" : "False";
   if (value && typeof value === "object") return formatNumber(value.re) + (value.im < 0 ? "" : "+") + formatNumber(value.im) + "j";
   if (typeof value !== "number") return String(value);
-  const size = Math.abs(value);
-  if (Number.isInteger(value) && size < 1e6) return String(value);
-  if (size >= 1e6 || size < 1e-4) return value.toExponential(3).replace(/\.?0+e/, "e");
-  return String(Number(value.toPrecision(4)));
+  if (Number.isInteger(value) && Math.abs(value) < 1e6) return String(value);
+  const [digits, exponent] = value.toExponential(3).split("e");
+  if (exponent >= -4 && exponent < 4) return String(Number(value.toPrecision(4)));
+  return `${Number(digits)}e${exponent.replace(/(\d+)/, (power) => power.padStart(2, "0"))}`;
 }
 
 function exactNumber(value) {
@@ -44,12 +44,12 @@ function shortText(summary) {
   if (count === 0) return "empty";
   if ("values" in summary && count === 1) return formatNumber(flatten(summary)[0]);
   if ("values" in summary && summary.shape.length === 1 && count <= 3) return `[${flatten(summary).map(formatNumber).join(", ")}]`;
-  return `|g| ${formatNumber(norm(summary))}`;
+  return `norm ${formatNumber(norm(summary))}`;
 }
 
 function shapeText(summary) {
   const comma = summary.shape.length === 1 ? "," : "";
-  return `(${summary.shape.join(", ")}${comma}) ${summary.dtype}`;
+  return `(${summary.shape.join(", ")}${comma}) ${summary.dtype.replace("torch.", "")}`;
 }
 
 function tint(value, largest, strength) {
@@ -169,7 +169,8 @@ function showNode(panel, moment, node, source) {
   const index = moment.pass?.order.get(node.id);
   panel.append(make("h4", {}, node.name, index ? make("small", {}, `step ${index} of ${moment.pass.steps.length}`) : null));
   if (node.formula) row(rows, "rule", make("code", {}, node.formula));
-  if (node.line) row(rows, `line ${node.line}`, make("code", {}, source?.[node.line - 1]?.trim() ?? ""));
+  if (node.line && source) row(rows, `line ${node.line}`, make("code", {}, source[node.line - 1]?.trim() ?? ""));
+  else if (node.line) row(rows, "line", String(node.line));
   if (node.module) row(rows, "module", make("code", {}, node.module));
   showReceived(rows, moment, node);
   showSent(rows, moment, node);

@@ -175,7 +175,9 @@ class Picture {
       const node = moment.graph.byId.get(id);
       const planned = moment.pass?.steps[moment.pass.order.get(id) - 1]?.accumulated;
       const grad = moment.stepOf(id) ? planned?.after : planned?.before;
-      writeBadge(badge, grad ? `${node.variable ?? ""}.grad = ${shortText(grad)}` : "", box.x + box.width / 2, box.y - 4, true);
+      const value = grad ? shortText(grad) : "";
+      const text = value && `${node.variable ?? ""}.grad ${value.startsWith("norm") ? "" : "= "}${value}`;
+      writeBadge(badge, text, box.x + box.width / 2, box.y - 4, true);
     }
     const box = this.nodes.get(active)?.box;
     this.ring.toggleAttribute("data-shown", Boolean(box));
