@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch._C._autograd import _get_sequence_nr as sequence_nr
+from torch.autograd.function import _HookMixin
 from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_mode, _push_mode
 
@@ -102,14 +103,22 @@ class _ForwardCalls(TorchFunctionMode):
 
     def __init__(self, tracer: "Tracer") -> None:
         super().__init__()
-        self._note = tracer.note_call
+        self._note, self._calls, self._modules = tracer.note_call, tracer.calls, tracer.modules
+        self._summarize = tracer.summarizer.summarize
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         before = sequence_nr()
         output = func(*args, **kwargs) if kwargs else func(*args)
         after = sequence_nr()
-        if after != before:
-            self._note(before, after, output, sys._getframe(1))
+        if after == before:
+            return output
+        frame = sys._getframe(1)
+        if after - before == 1 and not self._modules and frame.f_code.co_filename == FILENAME:
+            # The commonest case at once: one node, made by the program's own line.
+            if type(output) is torch.Tensor:
+                self._calls[before] = ((frame.f_code, frame.f_lasti), None, True, self._summarize(output))
+                return output
+        self._note(before, after, output, frame)
         return output
 
 
@@ -145,8 +154,8 @@ class Tracer:
         self._draws = draws
         self._wanted = frozenset(full)
         self._on_pass = on_pass
-        self.mode = _ForwardCalls(self)
         self.modules: list[torch.nn.Module] = []
+        self.mode = _ForwardCalls(self)
         self.is_full = True
         self.is_inside = False
         self._is_called = False
@@ -342,10 +351,9 @@ class Tracer:
             after = None if before[index] is None and counts[index] == 1 else summarize(variables[index].grad)
             note((index, [], received, after))
 
-        handles = [
-            node.register_hook(functools.partial(post_leaf if index in variables else post, index))
-            for index, node in enumerate(nodes)
-        ]
+        unhook = hook_nodes(
+            nodes, [functools.partial(post_leaf if i in variables else post, i) for i in range(len(nodes))]
+        )
         numbers = sequence_nr()
         try:
             result = run()
@@ -357,8 +365,7 @@ class Tracer:
                 self._note_results(traced, graph, variables, inputs, result)
             return result
         finally:
-            for handle in handles:
-                handle.remove()
+            unhook()
             if traced.create_graph:
                 for number in range(numbers, sequence_nr()):
                     self.calls.setdefault(number, (traced.place, None, True, None))
@@ -705,6 +712,35 @@ def walk_graph(roots: list[Any]) -> tuple[list[Any], TracedGraph, list[int], lis
     graph = TracedGraph(roots=[index_of[node] for node in roots], names=names, sequences=sequences, edges=edges)
     graph.total = len(nodes)
     return nodes, graph, counts, single
+
+
+def hook_nodes(nodes: list[Any], hooks: list[Callable]) -> Callable[[], None]:
+    """Register one post-hook a node; returns what takes them all away again.
+
+    ``register_hook`` makes an ordered dict and a handle for each node, which costs as much as the rest of
+    hooking it; a plain dict that we empty ourselves does as well.
+    """
+    tables: list[tuple[dict, int]] = []
+
+    def register(table: dict | None, hook: Callable) -> tuple[dict, None]:
+        table = {} if table is None else table
+        table[id(hook)] = hook
+        tables.append((table, id(hook)))
+        return table, None
+
+    standard = _HookMixin.__dict__["_register_hook"]
+    _HookMixin._register_hook = staticmethod(register)
+    try:
+        for node, hook in zip(nodes, hooks, strict=True):
+            node.register_hook(hook)
+    finally:
+        _HookMixin._register_hook = standard
+
+    def unhook() -> None:
+        for table, key in tables:
+            table.pop(key, None)
+
+    return unhook
 
 
 def _walk_leaves(roots: list[Any]) -> Iterator[torch.Tensor]:

@@ -1,0 +1,58 @@
+"""What both benchmarks share: their two options, a row that is held against its target, and the table."""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# A clone that was not installed finds its own explorer, and so do the processes that a benchmark starts.
+sys.path.insert(0, str(ROOT))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measurement; ``value`` is None where it was not made, and ``note`` says why or over what."""
+
+    name: str
+    value: float | None
+    unit: str
+    target: float | None = None
+    note: str = ""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the value is at most its target; None for a row without one."""
+        return None if self.target is None or self.value is None else self.value <= self.target
+
+
+def read_options(description: str) -> argparse.Namespace:
+    """``--quick`` and ``--json``."""
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("--quick", action="store_true", help="shorter loads and fewer rounds: at most a minute")
+    options.add_argument("--json", action="store_true", help="one JSON object a line instead of the table")
+    return options.parse_args()
+
+
+def print_rows(rows: Iterable[Row], *, as_json: bool) -> None:
+    """Print each row when it is there: of a table, or as ``{name, value, unit, target, holds}``."""
+    if not as_json:
+        print(f"{'what':<58} {'value':>9} {'unit':<7} {'target':>8}  holds  note")
+    for row in rows:
+        if as_json:
+            names = ("name", "value", "unit", "target", "holds")
+            print(json.dumps({name: getattr(row, name) for name in names}), flush=True)
+            continue
+        value = "-" if row.value is None else f"{row.value:,.3g}" if row.value < 100 else f"{row.value:,.0f}"
+        target = "" if row.target is None else f"<= {row.target:g}"
+        holds = {None: "", True: "yes", False: "NO"}[row.holds]
+        print(f"{row.name:<58} {value:>9} {row.unit:<7} {target:>8}  {holds:<5}  {row.note}".rstrip(), flush=True)
+
+
+def spread(values: Iterable[float]) -> str:
+    """The quarter points of the samples, for the note beside their median."""
+    low, _, high = statistics.quantiles(values, n=4)
+    return f"quartiles {low:.3g} to {high:.3g}"
