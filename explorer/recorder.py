@@ -24,7 +24,6 @@ from explorer.explain import explain_problem
 from explorer.formulas import find_formula
 from explorer.program import FILENAME, Program, find_loops
 from explorer.recording import SCHEMA, Problem, Recording
-from explorer.summaries import Summarizer
 from explorer.tracer import TracedGraph, TracedPass, Tracer, find_program_frame
 
 MOST_OUTPUT = 64_000
@@ -291,7 +290,7 @@ class Run:
                 received = outputs
             accumulated = None
             if names[index] == "AccumulateGrad":
-                accumulated = {"before": traced.before.get(index), "after": after if after is not None else received[0]}
+                accumulated = {"before": traced.before.get(index), "after": after}
             step = {
                 "node": ids[index],
                 "grad_outputs": received,
@@ -403,7 +402,7 @@ class Run:
                 self._add_graph(self._tracer.look_at(node, value))
 
     def _plain_variables(self) -> Iterator[dict[str, Any]]:
-        summarize = Summarizer().summarize
+        summarize = self._tracer.summarizer.summarize
         for name, value in self._program_items():
             if isinstance(value, torch.Tensor):
                 yield self._plain_tensor(name, value, summarize)

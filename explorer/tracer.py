@@ -47,6 +47,13 @@ NORM_SHARE = 0.05
 """The share of a run's time that gradient norms and events of light passes may take."""
 
 _LEAF_SEQUENCE = 2**64 - 1
+_REARRANGING = frozenset(
+    f"{name}Backward{number}"
+    for name in ("T", "Transpose", "Permute", "View", "UnsafeView", "ReshapeAlias", "Unsqueeze", "Squeeze", "Clone")
+    for number in range(3)
+)
+"""These send the elements that they receive, arranged anew: their statistics are known."""
+
 _HOOK_NODES = frozenset({"BackwardHookFunctionBackward"})
 _SAVED = "_saved_"
 
@@ -113,12 +120,12 @@ class _ForwardCalls(TorchFunctionMode):
         if after == before:
             return output
         frame = sys._getframe(1)
-        if after - before == 1 and not self._modules and frame.f_code.co_filename == FILENAME:
+        is_single = after - before == 1 and type(output) is torch.Tensor
+        if is_single and not self._modules and frame.f_code.co_filename == FILENAME:
             # The commonest case at once: one node, made by the program's own line.
-            if type(output) is torch.Tensor:
-                self._calls[before] = ((frame.f_code, frame.f_lasti), None, True, self._summarize(output))
-                return output
-        self._note(before, after, output, frame)
+            self._calls[before] = ((frame.f_code, frame.f_lasti), None, True, self._summarize(output))
+        else:
+            self._note(before, after, output, frame)
         return output
 
 
@@ -317,7 +324,7 @@ class Tracer:
             try:
                 return run()
             finally:
-                self._finish_leaves(traced, graph, variables)
+                self._finish_leaves(traced, graph, variables, {})
                 _release(nodes)
         self._mark_hooked(graph, variables)
         traced.graph = self._describe(graph, nodes)
@@ -338,18 +345,31 @@ class Tracer:
         events: list[tuple] = []
         traced.events = events
         note = events.append
+        sent: list[list | None] = [None] * len(nodes)
+        kinds = graph.names
+        rearranged = self.summarizer.summarize_rearranged
 
         def post(index: int, grad_inputs: tuple, grad_outputs: tuple) -> None:
             received = len(grad_outputs) if counts[index] == 1 else [summarize(grad) for grad in grad_outputs]
-            if len(grad_inputs) == 1:
-                note((index, [summarize(grad_inputs[0])], received, None))
+            if len(grad_inputs) != 1:
+                given = [summarize(grad) for grad in grad_inputs]
+            elif kinds[index] in _REARRANGING and counts[index] == 1:
+                source, slot, _ = single[index]
+                given = [rearranged(grad_inputs[0], sent[source][slot])]
             else:
-                note((index, [summarize(grad) for grad in grad_inputs], received, None))
+                given = [summarize(grad_inputs[0])]
+            sent[index] = given
+            note((index, given, received, None))
 
         def post_leaf(index: int, grad_inputs: tuple, grad_outputs: tuple) -> None:
-            received = 1 if counts[index] == 1 else [summarize(grad) for grad in grad_outputs]
-            after = None if before[index] is None and counts[index] == 1 else summarize(variables[index].grad)
-            note((index, [], received, after))
+            if counts[index] == 1:
+                source, slot, _ = single[index]
+                received, came = 1, sent[source][slot]
+            else:
+                received = [summarize(grad) for grad in grad_outputs]
+                came = received[0]
+            # What is accumulated to nothing is what came.
+            note((index, [], received, came if before[index] is None else summarize(variables[index].grad)))
 
         unhook = hook_nodes(
             nodes, [functools.partial(post_leaf if i in variables else post, i) for i in range(len(nodes))]
@@ -370,7 +390,8 @@ class Tracer:
                 for number in range(numbers, sequence_nr()):
                     self.calls.setdefault(number, (traced.place, None, True, None))
             if traced.kind == "backward":
-                self._finish_leaves(traced, graph, variables)
+                after = {event[0]: event[3] for event in events if event[3] is not None}
+                self._finish_leaves(traced, graph, variables, after)
             _release(nodes)
 
     def _run_light(self, traced: TracedPass, roots: list[tuple[Any, int]], run: Callable[[], Any]) -> Any:
@@ -462,10 +483,13 @@ class Tracer:
         cut.calls = {i: self.calls[n] for i, n in enumerate(cut.sequences) if n in self.calls}
         return cut
 
-    def _finish_leaves(self, traced: TracedPass, graph: TracedGraph, variables: dict[int, torch.Tensor]) -> None:
+    def _finish_leaves(
+        self, traced: TracedPass, graph: TracedGraph, variables: dict[int, torch.Tensor], after: dict[int, Any]
+    ) -> None:
         for index, variable in variables.items():
             name, value = graph.leaves[index]
-            traced.leaves.append((name, index, value, norm_of(self.summarizer.summarize(variable.grad))))
+            norm = norm_of(after[index]) if index in after else gradient_norm(variable.grad)
+            traced.leaves.append((name, index, value, norm))
 
     def _note_results(self, traced: TracedPass, graph: TracedGraph, variables: Any, inputs: Any, result: Any) -> None:
         """``autograd.grad`` returns the gradients and runs no AccumulateGrad."""

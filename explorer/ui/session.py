@@ -129,7 +129,10 @@ class Session:
             message = f"There is no picture: {message}."
         elif self.pictured is not self.recording:
             message = "The program ended before it made a graph. This is the last one that was drawn."
-        return view_picture(picture, svg, run_id=run_id, show=self.show, large=large, message=message or None)
+        source = self.pictured.program["source"]
+        return view_picture(
+            picture, svg, source=source, run_id=run_id, show=self.show, large=large, message=message or None
+        )
 
     def _why_nothing(self) -> str:
         if self.recording is None:

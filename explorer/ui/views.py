@@ -51,7 +51,14 @@ def choose_picture(recording: Recording, pass_index: int | None) -> Picture | No
 
 
 def view_picture(
-    picture: Picture, svg: str | None, *, run_id: str, show: dict[str, bool], large: bool, message: str | None = None
+    picture: Picture,
+    svg: str | None,
+    *,
+    source: str,
+    run_id: str,
+    show: dict[str, bool],
+    large: bool,
+    message: str | None = None,
 ) -> dict[str, Any]:
     """The ``view`` that explorer.ui.graph.show_graph draws."""
     shape = "|".join(f"{node.name}" for node in picture.graph.nodes)
@@ -68,6 +75,7 @@ def view_picture(
         "playing": False,
         "large": large,
         "dot": picture.graph.dot,
+        "source": source,
     }
 
 

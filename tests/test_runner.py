@@ -1,0 +1,435 @@
+"""A program gets a process of its own: what it breaks, fills or never ends costs its own run and nothing else."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from explorer.confine import Limits
+from explorer.program import Program
+from explorer.recording import Recording
+from explorer.runner import LATE, LayoutError, Runner, RunnerError
+
+ROOT = Path(__file__).resolve().parents[1]
+SHORT = Limits(seconds=0.5, memory_mb=512)
+LATENESS = 1.0
+"""Seconds after its time is over that a run's Recording may come at the latest."""
+
+ENDLESS = "import time\nprint('started', flush=True)\nwhile True:\n    time.sleep(0.01)\n"
+THREE_LINES = "x = torch.tensor(2.0, requires_grad=True)\ny = 3 * torch.sigmoid(x) + 5\ny.backward()\n"
+# A saved index is changed behind autograd's back, and backward writes far outside its memory.
+NATIVE_CRASH = """\
+index = torch.tensor([1, 2, 3])
+w = torch.randn(5, 3, requires_grad=True)
+y = F.embedding_bag(index, w, torch.tensor([0, 2]))
+index.data.fill_(10**7)
+y.sum().backward()
+"""
+# One call that neither returns nor looks at signals.
+NATIVE_HANG = "x = torch.eye(2)\ny = torch.linalg.matrix_power(x, -(2**63))\n"
+
+
+def run_timed(runner: Runner, source: str, limits: Limits = SHORT) -> Recording:
+    """The Recording of ``source``, which must come within the limit and the allowed lateness."""
+    began = time.monotonic()
+    recording = runner.run(Program(source), limits=limits)
+    assert time.monotonic() - began < limits.seconds + LATENESS
+    return recording
+
+
+def assert_runs(runner: Runner) -> None:
+    """The next run is none the worse."""
+    recording = runner.run(Program(THREE_LINES))
+    assert recording.status == "ok"
+    assert recording.variables[0].grad.values == pytest.approx(0.31498, abs=1e-5)
+
+
+def find_children(pid: int) -> set[int]:
+    """The processes whose parent is ``pid``."""
+    if sys.platform != "linux":
+        pytest.skip("/proc tells the processes on Linux only")
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = stat.read_text().rpartition(")")
+        except OSError:
+            continue
+        state, parent = rest.split()[:2]
+        if int(parent) == pid and state != "Z":
+            found.add(int(name.split()[0]))
+    return found
+
+
+def await_truth(question: Callable[[], bool], seconds: float = 3.0) -> bool:
+    """Whether the answer becomes yes in time."""
+    end = time.monotonic() + seconds
+    while not question():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def await_start(run: object) -> None:
+    """Return when the run's first line was printed."""
+    for event in run.events():
+        if event["event"] == "printed":
+            return
+    raise AssertionError("the run ended before it printed")
+
+
+# -- nothing reaches the next run --------------------------------------------------------------------
+
+STATE = """\
+import random
+x = torch.rand(2, requires_grad=True)
+layer = nn.Linear(2, 1)
+print(x, layer(x), torch.get_default_dtype(), torch.is_grad_enabled(), (x * 1).requires_grad)
+print(torch.rand(2), np.random.rand(2), random.random(), np.array([1 / 3]), torch.is_anomaly_enabled())
+print(torch.ones(1).device, x.relu(), F.relu(x), hasattr(torch.Tensor, "extra"), hasattr(nn.Linear, "extra"))
+opt = optim.SGD([x], lr=0.5)
+x.sum().backward()
+opt.step()
+print(x)
+try:
+    print(left_over)
+except NameError:
+    print("no left_over")
+"""
+
+
+@pytest.fixture(scope="module")
+def untouched(runner: Runner) -> str:
+    """What STATE prints in a fresh worker."""
+    recording = runner.run(Program(STATE))
+    assert recording.problem is None
+    assert recording.stdout.endswith("no left_over\n")
+    return recording.stdout
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "left_over = 1",
+        "torch.set_default_dtype(torch.float64)",
+        "torch.set_default_device('meta')",
+        "torch.set_grad_enabled(False)",
+        "torch.no_grad().__enter__()",
+        "torch.device('meta').__enter__()",
+        "torch.autograd.set_detect_anomaly(True)",
+        "torch.set_printoptions(precision=1)\nnp.set_printoptions(precision=1)",
+        "torch.manual_seed(5)\nnp.random.seed(5)\nimport random\nrandom.seed(5)",
+        "torch.rand(3)\nnp.random.rand(3)",
+        "np.seterr(all='raise')",
+        "nn.Linear.forward = lambda self, x: x * 0",
+        "nn.Linear.extra = 1\ntorch.Tensor.extra = 1",
+        "setattr(torch.Tensor, 'relu', lambda self: 5)",
+        "optim.SGD.step = lambda self: None",
+    ],
+)
+def test_no_state_reaches_the_next_run(runner: Runner, untouched: str, change: str) -> None:
+    assert runner.run(Program(change)).status == "ok"
+    assert runner.run(Program(STATE)).stdout == untouched
+
+
+# -- limits --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("x = 1\nwhile True:\n    pass\n", (2, 3)),
+        ("x = 1\nwhile True:\n    try:\n        x += 1\n    except Exception:\n        pass\n", (2, 3, 4)),
+        ("try:\n    while True:\n        pass\nfinally:\n    while True:\n        pass\n", (5, 6)),
+        ("x = torch.ones(1, requires_grad=True)\ndef hook(g):\n    while True:\n        pass\n"
+         "x.register_hook(hook)\n(x * 2).backward()\n", (3, 4)),
+        ("import time\nx = 1\ntime.sleep(60)\n", (3,)),
+    ],
+    ids=["loop", "caught", "finally", "hook", "sleep"],
+)  # fmt: skip
+def test_endless_program_ends_at_its_limit_and_tells_its_line(runner: Runner, source: str, line: tuple) -> None:
+    recording = run_timed(runner, source)
+    assert (recording.status, recording.problem.type) == ("limit", "TimeLimit")
+    assert recording.problem.line in line
+    assert recording.problem.message == "the program ran for more than 0.5 s"
+    assert recording.problem.explanation and recording.problem.hint
+    assert_runs(runner)
+
+
+def test_what_a_program_did_before_its_limit_is_kept(runner: Runner) -> None:
+    recording = run_timed(runner, f"print('before')\n{THREE_LINES}while True:\n    pass\n")
+    assert recording.stdout == "before\n"
+    assert recording.variables[0].grad.values == pytest.approx(0.31498, abs=1e-5)
+    assert len(recording.passes[0].steps) == len(recording.graphs[0].nodes) == 4
+
+
+@pytest.mark.parametrize(
+    "source", [NATIVE_HANG, "x = 1\ny = 2 ** (10 ** 9) // 3 ** (10 ** 8)\n"], ids=["torch", "integer"]
+)
+def test_call_that_cannot_be_interrupted_is_ended_with_its_line(runner: Runner, source: str) -> None:
+    recording = run_timed(runner, source, Limits(seconds=0.5))
+    assert (recording.status, recording.problem.type, recording.problem.line) == ("limit", "TimeLimit", 2)
+    assert_runs(runner)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["x = 1\ny = torch.zeros(10 * 2**30 // 4)\n", "x = []\nwhile True:\n    x.append([0] * 10**6)\n"],
+    ids=["tensor", "list"],
+)
+def test_memory_past_its_limit_ends_the_program_at_its_line(runner: Runner, source: str) -> None:
+    recording = run_timed(runner, source, Limits(seconds=5.0, memory_mb=256))
+    assert (recording.status, recording.problem.type) == ("limit", "MemoryLimit")
+    assert recording.problem.line == (2 if "zeros" in source else 3)
+    assert [variable.name for variable in recording.variables] == ["x"]
+    assert_runs(runner)
+
+
+def test_native_crash_costs_its_own_run_and_tells_its_line(runner: Runner) -> None:
+    recording = run_timed(runner, NATIVE_CRASH)
+    assert (recording.status, recording.problem.type, recording.problem.line) == ("crash", "Crash", 5)
+    assert recording.problem.explanation and recording.problem.hint
+    assert_runs(runner)
+
+
+def test_printing_without_end_fills_what_is_kept_and_no_more(runner: Runner) -> None:
+    recording = run_timed(runner, "while True:\n    print('0123456789')\n")
+    assert recording.stdout_truncated
+    assert recording.stdout.startswith("0123456789\n0123456789\n")
+    assert len(recording.stdout) == 64_000
+    assert_runs(runner)
+
+
+def test_one_text_of_ten_million_characters_is_cut(runner: Runner) -> None:
+    recording = run_timed(runner, "print('a' * 10**7)\nprint('b')\n", Limits(seconds=5.0))
+    assert (recording.status, recording.stdout_truncated, recording.stdout) == ("ok", True, "a" * 64_000)
+
+
+# -- events and stop -----------------------------------------------------------------------------------
+
+
+def test_events_arrive_in_order(runner: Runner) -> None:
+    run = runner.start(Program(f"print('one', flush=True)\n{THREE_LINES}print('two')\n"))
+    events = list(run.events())
+    assert [event["event"] for event in events] == ["started", "printed", "pass", "printed", "finished"]
+    assert [event["text"] for event in events if event["event"] == "printed"] == ["one\n", "two\n"]
+    assert (events[2]["index"], events[2]["loss"]) == (0, pytest.approx(7.64239))
+    assert events[-1]["recording"] == run.recording().to_plain()
+    assert run.stdout == run.recording().stdout
+
+
+def test_stop_ends_a_run_and_keeps_what_was_seen(runner: Runner) -> None:
+    run = runner.start(Program(THREE_LINES + ENDLESS))
+    await_start(run)
+    began = time.monotonic()
+    run.stop()
+    recording = run.recording()
+    assert time.monotonic() - began < 1.0
+    assert (recording.status, recording.problem.type) == ("limit", "Stopped")
+    assert recording.problem.line in (6, 7)
+    assert recording.stdout == "started\n"
+    assert len(recording.passes[0].steps) == 4
+    run.stop()
+    assert_runs(runner)
+
+
+def test_stop_ends_a_call_that_cannot_be_interrupted(runner: Runner) -> None:
+    run = runner.start(Program("print('started', flush=True)\n" + NATIVE_HANG))
+    await_start(run)
+    began = time.monotonic()
+    run.stop()
+    recording = run.recording()
+    assert time.monotonic() - began < 1.0
+    assert (recording.status, recording.problem.type, recording.problem.line) == ("limit", "Stopped", 3)
+    assert recording.stdout == "started\n"
+
+
+# -- many runs -----------------------------------------------------------------------------------------
+
+
+def test_runs_at_once_do_not_mix(runner: Runner) -> None:
+    runs = [runner.start(Program(f"x = torch.tensor({i}.0)\nprint(x * x)\n", seed=i)) for i in range(8)]
+    for index, run in enumerate(runs):
+        assert run.recording().stdout == f"tensor({index * index}.)\n"
+        assert run.recording().program["seed"] == index
+
+
+def test_more_runs_than_may_go_at_once_wait_and_finish(runner: Runner) -> None:
+    limits = Limits(seconds=5.0, at_once=2)
+    runs = [runner.start(Program("import time\ntime.sleep(0.1)\nprint(1)\n"), limits=limits) for _ in range(5)]
+    waited = 0
+    for run in runs:
+        kinds = [event["event"] for event in run.events()]
+        waited += kinds[0] == "waiting"
+        assert kinds[-3:] == ["started", "printed", "finished"]
+        assert run.recording().status == "ok" and not run.is_waiting
+    assert waited == 3
+
+
+def test_run_that_waits_can_be_stopped(runner: Runner) -> None:
+    limits = Limits(seconds=5.0, at_once=1)
+    first, second = (runner.start(Program(ENDLESS), limits=limits) for _ in range(2))
+    await_start(first)
+    assert await_truth(lambda: second.is_waiting)
+    second.stop()
+    assert second.recording().problem.type == "Stopped"
+    assert second.recording().problem.line is None
+    assert not first.is_done
+    first.stop()
+    assert first.recording().problem.type == "Stopped"
+
+
+# -- the host ------------------------------------------------------------------------------------------
+
+
+def test_run_whose_host_dies_gets_a_problem_and_the_next_run_works() -> None:
+    others = find_children(os.getpid())
+    own = Runner(SHORT)
+    run = own.start(Program(ENDLESS), limits=Limits(seconds=60.0))
+    await_start(run)
+    (host,) = find_children(os.getpid()) - others
+    (worker,) = find_children(host)
+    os.kill(host, signal.SIGKILL)
+    assert run.wait(5.0)
+    assert (run.recording().status, run.recording().problem.type) == ("crash", "Crash")
+    assert run.recording().stdout == "started\n"
+    assert await_truth(lambda: not Path(f"/proc/{worker}").exists()), "the worker outlived its host"
+    assert_runs(own)
+
+    # Closing it leaves nothing behind either, not even what still runs.
+    (host,) = find_children(os.getpid()) - others
+    run = own.start(Program(ENDLESS), limits=Limits(seconds=60.0))
+    await_start(run)
+    (worker,) = find_children(host)
+    own.close()
+    assert find_children(os.getpid()) <= others
+    assert await_truth(lambda: not Path(f"/proc/{worker}").exists()), "the worker outlived the runner"
+    assert run.recording().problem is not None
+    own.close()
+
+
+def test_host_answers_in_json_lines_and_survives_what_is_none() -> None:
+    host = subprocess.Popen(
+        [sys.executable, "-m", "explorer.worker"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    limits = {"seconds": 5.0, "memory_mb": 512, "threads": 1, "at_once": 8, "layout_seconds": 5.0}
+    program = Program("print(1, float('nan'))\nx = torch.tensor(float('inf'))\n").to_plain()
+    request = {"do": "run", "id": 7, "program": program, "limits": limits, "full": []}
+    lines = [b"not JSON\n", b'{"do": "explode", "id": 1}\n', b'{"do": "stop", "id": 99}\n']
+    with host:
+        host.stdin.write(b"".join([*lines, json.dumps(request).encode(), b"\n"]))
+        host.stdin.flush()
+        events = []
+        while not events or events[-1][1]["event"] != "ended":
+            number, _, text = host.stdout.readline().partition(b" ")
+            events.append((int(number), json.loads(text, parse_constant=pytest.fail)))
+        host.stdin.close()
+        assert host.wait(5) == 0
+    kinds = [(number, event["event"]) for number, event in events]
+    assert kinds[:3] == [(0, "ready"), (0, "confused"), (0, "confused")]
+    assert kinds[3:] == [(7, "started"), (7, "printed"), (7, "finished"), (7, "ended")]
+    assert events[-2][1]["recording"]["variables"][0]["value"]["values"] == "inf"
+
+
+# -- pictures ------------------------------------------------------------------------------------------
+
+
+def test_picture_carries_our_ids(runner: Runner) -> None:
+    dot = 'digraph {\n"n0" [id="n0" label="a <b> & c"]\n"n1" [id="n1"]\n"n1" -> "n0" [id="n0-0"]\n}\n'
+    svg = runner.draw(dot)
+    assert svg.count("<g id=") >= 3
+    assert all(f'<g id="{key}"' in svg for key in ("n0", "n1", "n0-0"))
+    assert "a &lt;b&gt; &amp; c" in svg
+    assert runner.draw(dot) == svg
+
+
+@pytest.mark.parametrize("dot", ["digraph {", "", "nonsense", 'digraph { a [label="open'])
+def test_text_that_is_not_dot_is_a_layout_error(runner: Runner, dot: str) -> None:
+    with pytest.raises(LayoutError, match=r"\w"):
+        runner.draw(dot)
+    assert "<svg" in runner.draw("digraph { a -> b }")
+
+
+# -- without fork --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def spawning() -> Iterator[Runner]:
+    """A Runner of spawned workers, as for CUDA and on Windows."""
+    made = Runner(Limits(seconds=0.5), forks=False)
+    made.warm_up()
+    yield made
+    made.close()
+
+
+def test_spawned_worker_runs_a_program(spawning: Runner) -> None:
+    run = spawning.start(Program(f"print('one', flush=True)\n{THREE_LINES}print(x.grad)\n"))
+    assert [event["event"] for event in run.events()] == ["started", "printed", "pass", "printed", "finished"]
+    assert run.recording().stdout == "one\ntensor(0.3150)\n"
+    assert run.recording().status == "ok"
+
+
+def test_spawned_worker_ends_an_endless_program_at_its_line(spawning: Runner) -> None:
+    run = spawning.start(Program("print('before')\nwhile True:\n    pass\n"))
+    assert next(run.events())["event"] == "started"
+    began = time.monotonic()
+    recording = run.recording()
+    assert time.monotonic() - began < 0.5 + LATENESS
+    assert (recording.status, recording.problem.type) == ("limit", "TimeLimit")
+    assert recording.problem.line in (2, 3)
+    assert recording.stdout == "before\n"
+
+
+def test_spawned_worker_can_be_stopped(spawning: Runner) -> None:
+    run = spawning.start(Program(ENDLESS), limits=Limits(seconds=60.0))
+    await_start(run)
+    run.stop()
+    assert run.wait(1.0)
+    assert (run.recording().status, run.recording().problem.type) == ("limit", "Stopped")
+    assert run.recording().stdout == "started\n"
+
+
+# -- limits from the environment -----------------------------------------------------------------------
+
+
+def test_limits_come_from_the_environment() -> None:
+    assert Limits.from_environment({}) == Limits()
+    names = {"SECONDS": "2.5", "MEMORY_MB": "100", "THREADS": "1", "AT_ONCE": "3", "LAYOUT_SECONDS": "4"}
+    limits = Limits.from_environment({f"EXPLORER_{name}": text for name, text in names.items()})
+    assert limits == Limits(seconds=2.5, memory_mb=100, threads=1, at_once=3, layout_seconds=4.0)
+    assert limits.count_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("SECONDS", "soon"),
+        ("SECONDS", "0"),
+        ("SECONDS", "-1"),
+        ("SECONDS", "nan"),
+        ("SECONDS", "inf"),
+        ("MEMORY_MB", "1.5"),
+        ("MEMORY_MB", ""),
+        ("AT_ONCE", "0"),
+        ("THREADS", "-1"),
+        ("LAYOUT_SECONDS", "0"),
+    ],
+)
+def test_limit_that_is_no_positive_number_is_an_error_that_names_it(name: str, text: str) -> None:
+    with pytest.raises(ValueError, match=f"EXPLORER_{name} must be"):
+        Limits.from_environment({f"EXPLORER_{name}": text})
+
+
+def test_device_that_is_not_there_is_a_runner_error() -> None:
+    own = Runner(SHORT)
+    try:
+        with pytest.raises(RunnerError, match="did not start"):
+            own.run(Program("x = 1", device="cuda:63"))
+    finally:
+        own.close()
