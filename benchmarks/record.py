@@ -473,7 +473,7 @@ def measure_all(is_quick: bool) -> Iterator[Row]:
         techniques.append("torchlens")
     twins = {technique: Twin() for technique in techniques}
     for workload in WORKLOADS.values():
-        yield from measure_full(twins, workload, 2.5 if is_quick else 15.0)
+        yield from measure_full(twins, workload, 1.5 if is_quick else 15.0)
     yield from measure_light(twins, LOOPS["regression loop"], 10_000 if is_quick else 40_000, 3 if is_quick else 7)
     yield from measure_light(twins, LOOPS["MLP loop, batch 64"], 500 if is_quick else 3_000, 3 if is_quick else 7)
     for twin in twins.values():

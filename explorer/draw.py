@@ -4,6 +4,7 @@ The structure is torchviz's (or our own in its form, see explorer.dot); labels, 
 here, so that the page finds every node and edge of the SVG again. Colours are the page's business.
 """
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -109,7 +110,7 @@ def format_value(summary: Summary) -> str:
     """A tensor in a few characters: its number, its few numbers, or its shape."""
     if summary.is_whole and summary.shape == []:
         return format_number(summary.values)
-    if summary.is_whole and len(summary.shape) == 1 and summary.shape[0] <= 4:
+    if summary.is_whole and math.prod(summary.shape) <= 4 and 0 not in summary.shape:
         return format_summary(summary)
     return _size(summary.shape)
 

@@ -79,9 +79,13 @@ def record_plain(
     began = time.perf_counter()
     try:
         tree = check_program(program)
+        torch.device(program.device)
     except Refused as refusal:
-        timings = {"check_ms": _milliseconds(began)}
-        return _fail_early(program, refusal.problem, timings)
+        return _fail_early(program, refusal.problem, {"check_ms": _milliseconds(began)})
+    except RuntimeError as error:
+        explanation = "The program was to run on a device that PyTorch does not know."
+        problem = Problem("DeviceError", str(error), None, None, explanation, "Choose cpu, cuda, cuda:0 or mps.")
+        return _fail_early(program, problem, {"check_ms": _milliseconds(began)})
     code = compile(tree, FILENAME, "exec")
     timings = {"check_ms": _milliseconds(began)}
     output = Output(on_event)

@@ -195,27 +195,31 @@ class _Process:
             self._process.wait()
 
     def _listen(self) -> None:
-        for line in self._process.stdout:
-            number, _, text = line.partition(b" ")
-            try:
-                event = json.loads(text)
-                listener = self.listeners.get(int(number))
-            except ValueError:
-                continue
-            if event.get("event") == "ready":
-                self.ready.set()
-            elif listener is not None:
-                if event.get("event") == "ended":
-                    self.listeners.pop(int(number), None)
-                listener.hear(event)
+        with self._process.stdout as answers:
+            for line in answers:
+                number, _, text = line.partition(b" ")
+                try:
+                    event = json.loads(text)
+                    listener = self.listeners.get(int(number))
+                except ValueError:
+                    continue
+                if event.get("event") == "ready":
+                    self.ready.set()
+                elif listener is not None:
+                    if event.get("event") == "ended":
+                        self.listeners.pop(int(number), None)
+                    listener.hear(event)
         self._process.wait()
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            self._process.stdin.close()
         self.ready.set()
         for number in list(self.listeners):
             self.listeners.pop(number).hear({"event": "ended", "how": "itself", "status": self._process.returncode})
 
     def _overhear(self) -> None:
-        for line in self._process.stderr:
-            self.last_words = (self.last_words + line.decode("utf-8", "replace"))[-4000:]
+        with self._process.stderr as errors:
+            for line in errors:
+                self.last_words = (self.last_words + line.decode("utf-8", "replace"))[-4000:]
 
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "SYSTEMROOT", "TEMP", "TMP", "CUDA_VISIBLE_DEVICES", "EXPLORER_DATA")

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -18,6 +20,7 @@ from explorer.runner import LATE, LayoutError, Runner, RunnerError
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = Limits(seconds=0.5, memory_mb=512)
+SVG = "{http://www.w3.org/2000/svg}"
 LATENESS = 1.0
 """Seconds after its time is over that a run's Recording may come at the latest."""
 
@@ -33,6 +36,12 @@ y.sum().backward()
 """
 # One call that neither returns nor looks at signals.
 NATIVE_HANG = "x = torch.eye(2)\ny = torch.linalg.matrix_power(x, -(2**63))\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm(runner: Runner) -> None:
+    """What a run takes is not what its host takes to start."""
+    assert_runs(runner)
 
 
 def run_timed(runner: Runner, source: str, limits: Limits = SHORT) -> Recording:
@@ -82,6 +91,11 @@ def await_start(run: object) -> None:
         if event["event"] == "printed":
             return
     raise AssertionError("the run ended before it printed")
+
+
+def kinds_of(events: Iterable[dict]) -> list[str]:
+    """The kinds of events in their order; one text may be printed in pieces."""
+    return [kind for kind, _ in groupby(event["event"] for event in events)]
 
 
 # -- nothing reaches the next run --------------------------------------------------------------------
@@ -217,9 +231,10 @@ def test_one_text_of_ten_million_characters_is_cut(runner: Runner) -> None:
 def test_events_arrive_in_order(runner: Runner) -> None:
     run = runner.start(Program(f"print('one', flush=True)\n{THREE_LINES}print('two')\n"))
     events = list(run.events())
-    assert [event["event"] for event in events] == ["started", "printed", "pass", "printed", "finished"]
-    assert [event["text"] for event in events if event["event"] == "printed"] == ["one\n", "two\n"]
-    assert (events[2]["index"], events[2]["loss"]) == (0, pytest.approx(7.64239))
+    assert kinds_of(events) == ["started", "printed", "pass", "printed", "finished"]
+    assert "".join(event["text"] for event in events if event["event"] == "printed") == "one\ntwo\n"
+    (one,) = [event for event in events if event["event"] == "pass"]
+    assert (one["index"], one["loss"]) == (0, pytest.approx(7.64239))
     assert events[-1]["recording"] == run.recording().to_plain()
     assert run.stdout == run.recording().stdout
 
@@ -265,7 +280,7 @@ def test_more_runs_than_may_go_at_once_wait_and_finish(runner: Runner) -> None:
     runs = [runner.start(Program("import time\ntime.sleep(0.1)\nprint(1)\n"), limits=limits) for _ in range(5)]
     waited = 0
     for run in runs:
-        kinds = [event["event"] for event in run.events()]
+        kinds = kinds_of(run.events())
         waited += kinds[0] == "waiting"
         assert kinds[-3:] == ["started", "printed", "finished"]
         assert run.recording().status == "ok" and not run.is_waiting
@@ -343,9 +358,9 @@ def test_host_answers_in_json_lines_and_survives_what_is_none() -> None:
 def test_picture_carries_our_ids(runner: Runner) -> None:
     dot = 'digraph {\n"n0" [id="n0" label="a <b> & c"]\n"n1" [id="n1"]\n"n1" -> "n0" [id="n0-0"]\n}\n'
     svg = runner.draw(dot)
-    assert svg.count("<g id=") >= 3
-    assert all(f'<g id="{key}"' in svg for key in ("n0", "n1", "n0-0"))
-    assert "a &lt;b&gt; &amp; c" in svg
+    groups = {group.get("id"): "".join(group.itertext()) for group in ElementTree.fromstring(svg).iter(f"{SVG}g")}
+    assert {"n0", "n1", "n0-0"} <= set(groups)
+    assert "a <b> & c" in groups["n0"]
     assert runner.draw(dot) == svg
 
 
@@ -370,7 +385,7 @@ def spawning() -> Iterator[Runner]:
 
 def test_spawned_worker_runs_a_program(spawning: Runner) -> None:
     run = spawning.start(Program(f"print('one', flush=True)\n{THREE_LINES}print(x.grad)\n"))
-    assert [event["event"] for event in run.events()] == ["started", "printed", "pass", "printed", "finished"]
+    assert kinds_of(run.events()) == ["started", "printed", "pass", "printed", "finished"]
     assert run.recording().stdout == "one\ntensor(0.3150)\n"
     assert run.recording().status == "ok"
 

@@ -131,12 +131,12 @@ def choose_pass(session: Session, recording: Recording) -> int | None:
         st.caption("No backward() has run. A pass is one call of backward() or autograd.grad().")
         return None
     if count > 1:
-        numbers = list(range(1, count + 1))
         if st.session_state.get("pass", 1) > count:
             st.session_state["pass"] = 1
-        chosen = st.select_slider(
+        chosen = st.slider(
             f"Pass to step through, of {count}",
-            numbers,
+            min_value=1,
+            max_value=count,
             key="pass",
             help="Every backward() is a pass. Long loops keep some in full; another is run again with the same seed.",
         )

@@ -25,7 +25,7 @@ def get_runner() -> Runner:
     return runner
 
 
-@st.cache_resource(show_spinner=False)
+@st.cache_resource(show_spinner="Starting PyTorch")
 def list_devices() -> dict[str, str]:
     """The devices that programs may be made on, and for those that this machine lacks, why."""
     found = get_runner().run(Program(_DEVICES_PROGRAM)).stdout.splitlines()

@@ -60,13 +60,15 @@ function tint(value, largest, strength) {
 // Rows of the last dimension, numbers up to 16 elements and coloured cells above.
 function showGrid(summary, values) {
   const columns = summary.shape.at(-1) ?? 1;
+  // A column, or a long row, would not fit: it is laid out like text.
+  const wrapped = columns === 1 ? 5 : summary.shape.length === 1 ? 16 : columns;
   const isMap = values.length > 16;
   const finite = values.map(Number).filter(Number.isFinite).map(Math.abs);
   const largest = Math.max(0, ...finite);
   const grid = make("span", { className: isMap ? "grid map" : "grid" });
-  grid.style.setProperty("--columns", columns);
+  grid.style.setProperty("--columns", wrapped);
   values.forEach((value, index) => {
-    const place = `[${Math.floor(index / columns)}, ${index % columns}]`;
+    const place = summary.shape.length === 1 ? `[${index}]` : `[${Math.floor(index / columns)}, ${index % columns}]`;
     const cell = make("span", { className: "cell", title: `${place} ${exactNumber(value)}` }, isMap ? "" : formatNumber(value));
     if (Number.isFinite(Number(value))) cell.style.background = tint(value, largest, isMap ? 90 : 45);
     else if (isMap) cell.classList.add("odd");
