@@ -4,7 +4,7 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,9 @@ def print_rows(rows: Iterable[Row], *, as_json: bool) -> None:
         print(f"{row.name:<58} {value:>9} {row.unit:<7} {target:>8}  {holds:<5}  {row.note}".rstrip(), flush=True)
 
 
-def spread(values: Iterable[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     """The quarter points of the samples, for the note beside their median."""
+    if len(values) < 3:
+        return ""
     low, _, high = statistics.quantiles(values, n=4)
-    return f"quartiles {low:.3g} to {high:.3g}"
+    return f"quartiles {low:,.3g} to {high:,.3g}"

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +29,18 @@ def main(arguments: list[str] | None = None) -> int:
     record.add_argument("-o", "--output", metavar="OUT", help="write here instead of standard output")
     chosen = parser.parse_args(arguments)
     try:
-        source = sys.stdin.read() if chosen.file == "-" else Path(chosen.file).read_text(encoding="utf-8")
+        source = sys.stdin.read() if chosen.file == "-" else Path(chosen.file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         parser.error(f"cannot read {chosen.file}: {error}")
     if not -(2**63) <= chosen.seed < 2**63:
         parser.error("--seed must be a 64-bit integer")
-    limits = replace(Limits.from_environment(), seconds=chosen.timeout, threads=1 if chosen.mode == "shared" else 0)
+    if chosen.output and not Path(chosen.output).parent.is_dir():
+        parser.error(f"cannot write {chosen.output}: no such folder")
+    try:
+        limits = Limits.from_environment()
+    except ValueError as error:
+        parser.error(str(error))
+    limits = replace(limits, seconds=chosen.timeout, threads=1 if chosen.mode == "shared" else 0)
     runner = Runner(limits)
     try:
         run = runner.start(Program(source, chosen.device, chosen.seed, dict(chosen.knob)), full=chosen.full)
@@ -62,9 +69,12 @@ def _knob(text: str) -> tuple[str, float]:
     if not separator or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {text!r}")
     try:
-        return name, int(value) if value.lstrip("+-").isdigit() else float(value)
+        number = int(value) if value.lstrip("+-").isdigit() else float(value)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{value!r} is not a number") from None
+    if isinstance(number, float) and not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{value!r} is not a finite number")
+    return name, number
 
 
 if __name__ == "__main__":

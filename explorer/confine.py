@@ -44,20 +44,24 @@ class Limits:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":
         """The limits that the environment asks for. Raises ValueError for one that is not a positive number."""
         found = {}
-        for name, kind in (("seconds", float), ("memory_mb", int), ("threads", int), ("at_once", int)):
+        for name, kind in _KINDS.items():
             text = environment.get(f"EXPLORER_{name.upper()}")
             if text is not None:
                 try:
                     found[name] = kind(text)
                 except ValueError:
                     raise ValueError(f"EXPLORER_{name.upper()} must be a number, got {text!r}") from None
-                if not found[name] > 0 and name != "threads":
+                is_some = found[name] > 0 or (name == "threads" and found[name] == 0)
+                if not is_some or found[name] == float("inf"):
                     raise ValueError(f"EXPLORER_{name.upper()} must be positive, got {text!r}")
         return cls(**found)
 
     def count_threads(self) -> int:
         """How many compute threads a run gets."""
         return self.threads or os.cpu_count() or 1
+
+
+_KINDS = {"seconds": float, "memory_mb": int, "threads": int, "at_once": int, "layout_seconds": float}
 
 
 def deepen_stack() -> None:

@@ -679,6 +679,9 @@ _LIMITS = dict(
 TimeLimit
     The program took longer than it may, so it was stopped. What it did until then is kept.
     Use fewer steps or smaller tensors. See whether a loop never ends.
+Stopped
+    The run was stopped before the program ended. What it did until then is kept.
+    Run starts it again from the beginning.
 MemoryLimit
     The program asked for more memory than it may use.
     Use smaller tensors. A list of losses that are still tensors keeps every graph; keep loss.item().

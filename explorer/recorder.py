@@ -199,7 +199,9 @@ class Run:
             return self._problem("Stopped", "the run was stopped", error)
         except BaseException as error:
             message = _text_of(error)
-            is_memory = isinstance(error, MemoryError) or any(words in message for words in _OUT_OF_MEMORY)
+            is_memory = isinstance(error, MemoryError) or (
+                isinstance(error, RuntimeError) and any(words in message for words in _OUT_OF_MEMORY)
+            )
             return self._problem("MemoryLimit" if is_memory else type(error).__name__, message, error)
         return None
 
@@ -256,12 +258,11 @@ class Run:
         leaves = [
             {
                 "variable": name,
-                "node": ids[i] if is_shown and i is not None else None,
+                "node": ids[i] if is_shown and i is not None and i < len(ids) else None,
                 "value": value,
                 "grad_norm": norm,
             }
             for name, i, value, norm in traced.leaves
-            if i is None or not is_shown or i < len(ids)
         ]
         return {
             "index": traced.index,
@@ -408,11 +409,16 @@ class Run:
     def _plain_variables(self) -> Iterator[dict[str, Any]]:
         summarize = self._tracer.summarizer.summarize
         for name, value in self._program_items():
-            if isinstance(value, torch.Tensor):
-                yield self._plain_tensor(name, value, summarize)
-            else:
-                kind, text = describe_value(value)
-                yield {"name": name, "kind": kind, "text": text}
+            try:
+                if isinstance(value, torch.Tensor):
+                    variable = self._plain_tensor(name, value, summarize)
+                else:
+                    kind, text = describe_value(value)
+                    variable = {"name": name, "kind": kind, "text": text}
+            except Exception:
+                # Parameters of a lazy module have no shape yet; a class of the program may answer anything.
+                variable = {"name": name, "kind": "object", "text": type(value).__name__}
+            yield variable
 
     def _plain_tensor(self, name: str, tensor: torch.Tensor, summarize: Callable) -> dict[str, Any]:
         node = _live_grad_fn(tensor) if tensor.requires_grad and not tensor.is_leaf else None
@@ -560,12 +566,14 @@ def describe_value(value: Any) -> tuple[str, str]:
         return "number", _short(value)
     if kind is str:
         return "text", repr(value[:200])
-    if kind in (list, tuple, dict, set, range):
+    if kind is range:
+        return "range", _short(value)
+    if kind in (list, tuple, dict, set):
         inner = value.values() if kind is dict else value
         is_plain = len(value) <= 16 and all(type(item) in (int, float, bool, str, type(None)) for item in inner)
         return kind.__name__, _short(value) if is_plain else f"{len(value)} items"
     if isinstance(value, torch.nn.Module):
-        return "module", f"{kind.__name__}, {sum(map(torch.Tensor.numel, value.parameters())):,} parameters"
+        return "module", f"{kind.__name__}{_tell_parameters(value)}"
     if isinstance(value, torch.optim.Optimizer):
         return "optimizer", f"{kind.__name__}, lr {', '.join(_short(group.get('lr')) for group in value.param_groups)}"
     if kind is np.ndarray:
@@ -579,12 +587,20 @@ def describe_value(value: Any) -> tuple[str, str]:
     return "object", kind.__name__
 
 
+def _tell_parameters(module: torch.nn.Module) -> str:
+    try:
+        return f", {sum(map(torch.Tensor.numel, module.parameters())):,} parameters"
+    except Exception:
+        # A lazy module that has seen no input yet, or an __init__ without super().__init__().
+        return ""
+
+
 def _short(value: Any) -> str:
     try:
         return repr(value)[:200]
     except ValueError:
         # An int of more than 4300 digits has no decimal text.
-        return f"an integer of {value.bit_length()} bits"
+        return f"an integer of {value.bit_length()} bits" if type(value) is int else f"{len(value)} items"
 
 
 def _text_of(error: BaseException) -> str:

@@ -5,6 +5,7 @@ range of sequence numbers that each call used; backward, one post-hook per node 
 sent. Everything private of torch that the project relies on to trace is named in this module.
 """
 
+import contextlib
 import functools
 import sys
 import time
@@ -590,13 +591,17 @@ class Tracer:
                 # A view's grad_fn is made anew on the way when its base was changed in place: do not ask for it.
                 self._made.setdefault(value.grad_fn._sequence_nr(), name)
         elif isinstance(value, torch.nn.Module):
-            self._name_parameters(name, value, names)
+            # A module may lack its __init__ or have a named_parameters() of its own.
+            with contextlib.suppress(Exception):
+                self._name_parameters(name, value, names)
         elif depth and kind in (list, tuple):
             for index, item in enumerate(value[:256]):
                 self._name_value(f"{name}[{index}]", item, names, depth - 1)
         elif depth and kind is dict:
             for key, item in list(value.items())[:256]:
-                self._name_value(f"{name}[{key!r}]", item, names, depth - 1)
+                # The text of any other key is the program's own code.
+                if type(key) is str or (type(key) is int and key.bit_length() < 64):
+                    self._name_value(f"{name}[{key!r}]", item, names, depth - 1)
         elif depth and kind.__module__ == "__main__" and hasattr(value, "__dict__"):
             for key, item in list(vars(value).items())[:256]:
                 self._name_value(f"{name}.{key}", item, names, depth - 1)

@@ -150,7 +150,8 @@ class Host:
             for key, _ in self._selector.select(self._patience()):
                 if key.data is None:
                     is_open = self._read_requests()
-                else:
+                elif self._children.get(key.data[0].number) is key.data[0]:
+                    # Its other pipe, ready in the same moment, may have ended it.
                     self._read_child(*key.data)
             self._end_overdue()
         for child in list(self._children.values()):
@@ -243,6 +244,8 @@ class Host:
             return
         if data:
             child.pending += data
+            if b"\n" not in data:
+                return
             *lines, rest = child.pending.split(b"\n")
             child.pending = bytearray(rest)
             for line in lines:

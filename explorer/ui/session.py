@@ -80,7 +80,10 @@ class Session:
 
     def start(self, source: str, device: str, seed: int, *, full: Sequence[int] = ()) -> None:
         """End the run that goes on, if any, and start this one; a short one is over when this returns."""
-        self.stop()
+        if self.run is not None:
+            # What the other run recorded so far is not wanted any more.
+            self.run.stop()
+            self.run = None
         self.source = source
         self.failure = ""
         try:

@@ -1,0 +1,139 @@
+"""The Explore page in a real browser: what a student does, from the first look to a program that hangs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import read_shared
+
+if TYPE_CHECKING:
+    from browser import Visit
+
+pytest_plugins = ("browser",)
+
+APP = Path(__file__).parents[1] / "app.py"
+
+
+@pytest.fixture(scope="module")
+def address(serve_app: Callable[[Path], str]) -> str:
+    return serve_app(APP)
+
+
+@pytest.fixture
+def visit(address: str, open_page: Callable[..., "Visit"]) -> "Visit":
+    visit = open_page(address)
+    wait_for_node(visit, "SigmoidBackward0", seconds=60)
+    return visit
+
+
+def wait_for_node(visit: "Visit", text: str, seconds: float = 15) -> None:
+    visit.page.get_by_test_id("graph").locator("svg text", has_text=text).first.wait_for(timeout=seconds * 1000)
+
+
+def run_program(visit: "Visit", source: str) -> None:
+    visit.page.get_by_test_id("editor").fill(source)
+    visit.page.get_by_test_id("run").click()
+
+
+def test_the_first_look_is_a_finished_example(visit: "Visit") -> None:
+    assert "sigmoid" in visit.page.get_by_test_id("editor").input_value()
+    visit.page.locator(".st-key-stdout", has_text="tensor(0.3150)").wait_for()
+    assert "starts at y with gradient 1" in visit.page.get_by_test_id("step-sentence").inner_text()
+    assert visit.page.locator("[data-node-id]").count() == 4
+
+
+def test_the_pass_is_walked_with_the_true_numbers_and_no_request(visit: "Visit") -> None:
+    sent = len(visit.sent)
+    sentences = []
+    for _ in range(4):
+        visit.page.get_by_test_id("step-next").click()
+        sentences.append(visit.page.get_by_test_id("step-sentence").inner_text())
+    assert "MulBackward0, line 4, receives 1, sends 3 to SigmoidBackward0" in sentences[1]
+    assert "AccumulateGrad adds 0.315 to x.grad (was None, is now 0.315)" in sentences[3]
+    assert visit.page.locator('[data-node-id][data-state="done"]').count() == 3
+    assert visit.page.locator('[data-node-id][data-state="active"]').count() == 1
+    assert len(visit.sent) == sent
+
+
+def test_a_typed_program_replaces_the_graph(visit: "Visit") -> None:
+    run_program(visit, "a = torch.tensor(3.0, requires_grad=True)\nb = a ** 2\nc = b.exp()\nc.backward()\n")
+    wait_for_node(visit, "PowBackward0")
+    assert visit.page.locator("[data-node-id]").count() == 3
+
+
+def test_an_error_marks_its_line_and_keeps_text_and_picture(visit: "Visit") -> None:
+    source = "x = torch.ones(2, 3)\ny = x @ x\n"
+    run_program(visit, source)
+    problem = visit.page.locator(".st-key-problem")
+    problem.wait_for()
+    assert "RuntimeError, line 2" in problem.inner_text()
+    assert "mat1 and mat2 shapes cannot be multiplied" in problem.inner_text()
+    assert visit.page.get_by_test_id("editor").input_value() == source
+    wait_for_node(visit, "SigmoidBackward0")
+    assert "last one that was drawn" in visit.page.get_by_test_id("graph-message").inner_text()
+
+
+def test_a_program_without_backward_gets_one_by_a_button(visit: "Visit") -> None:
+    run_program(visit, "w = torch.ones(3, requires_grad=True)\nz = w * 2\n")
+    button = visit.page.locator(".st-key-run-backward button").first
+    button.wait_for()
+    button.click()
+    visit.page.locator(".st-key-offer-backward").wait_for(state="detached")
+    visit.page.wait_for_function(
+        "() => [...document.querySelectorAll('*')].some(e => e.shadowRoot?.querySelector("
+        "'[data-testid=editor]')?.value.includes('z.backward(gradient=torch.ones_like(z))'))"
+    )
+    assert "1 steps" not in visit.page.get_by_test_id("step-sentence").inner_text()
+    assert "2 steps" in visit.page.get_by_test_id("step-sentence").inner_text()
+
+
+def test_an_endless_loop_is_stopped_by_its_button(visit: "Visit") -> None:
+    run_program(visit, "print('on it')\nwhile True:\n    pass\n")
+    visit.page.locator(".st-key-progress").wait_for()
+    visit.page.get_by_test_id("stop").click()
+    problem = visit.page.locator(".st-key-problem")
+    problem.wait_for()
+    assert "Stopped" in problem.inner_text()
+    assert "on it" in visit.page.locator(".st-key-stdout").inner_text()
+    run_program(visit, "q = torch.ones((), requires_grad=True).cos()\nq.backward()\n")
+    wait_for_node(visit, "CosBackward0")
+
+
+def test_a_reload_keeps_the_typed_program_and_draws_it(visit: "Visit") -> None:
+    source = "t = torch.tensor(1.0, requires_grad=True)\nu = torch.tanh(t)\nu.backward()\n"
+    run_program(visit, source)
+    wait_for_node(visit, "TanhBackward0")
+    visit.page.get_by_test_id("editor").fill(source + "# not run yet\n")
+    visit.page.reload()
+    wait_for_node(visit, "TanhBackward0", seconds=30)
+    assert visit.page.get_by_test_id("editor").input_value() == source + "# not run yet\n"
+
+
+def test_a_training_loop_shows_its_loss_and_any_pass(visit: "Visit") -> None:
+    programs = {entry["id"]: entry["code"] for entry in read_shared("seeds/programs.json")}
+    if not programs:
+        pytest.skip("the seed programs are not part of the repository")
+    run_program(visit, programs["linreg15"])
+    visit.page.locator(".st-key-loss-chart .js-plotly-plot").wait_for()
+    assert "Epoch 180: w = " in visit.page.locator(".st-key-stdout").text_content()
+    wait_for_node(visit, "MeanBackward0")
+    before = visit.page.get_by_test_id("graph").locator("svg").text_content()
+    slider = visit.page.locator(".st-key-pass input[type=range]")
+    slider.focus()
+    for _ in range(6):
+        slider.press("ArrowRight")
+    visit.page.wait_for_function(
+        "before => [...document.querySelectorAll('*')].some(e => { const svg = e.shadowRoot?.querySelector("
+        "'[data-testid=graph] svg'); return svg && svg.textContent !== before })",
+        arg=before,
+    )
+    visit.page.get_by_test_id("step-next").click()
+    assert "Step 1 of 7: MeanBackward0" in visit.page.get_by_test_id("step-sentence").inner_text()
+
+
+def test_dark_and_narrow_show_the_same_page(address: str, open_page: Callable[..., "Visit"]) -> None:
+    visit = open_page(address, width=390, height=844, color_scheme="dark")
+    wait_for_node(visit, "SigmoidBackward0", seconds=30)
+    width = visit.page.evaluate("document.documentElement.scrollWidth")
+    assert width <= 390
