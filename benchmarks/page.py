@@ -135,9 +135,6 @@ def median_row(name: str, milliseconds: list[float | None], target: float | None
     return Row(name, statistics.median(all_times), "ms", target, ", ".join(part for part in parts if part))
 
 
-# -- the runner alone --------------------------------------------------------------------------------------
-
-
 def measure_runner(times: int) -> Iterator[Row]:
     """From the request to the result, one program at a time and 20 together, and one picture laid out."""
     runner = Runner()
@@ -153,9 +150,8 @@ def measure_runner(times: int) -> Iterator[Row]:
         yield Row(f"runner: {AT_ONCE} at once, 95th percentile", p95, "ms", 250, note)
         yield Row(f"runner: {AT_ONCE} at once, lost", lost, "runs", 0)
         dot = decorate_dot(recording.graphs[0], recording.passes)
-        yield median_row(
-            "runner: one small picture laid out", [_time_ms(lambda: runner.draw(dot)) for _ in range(times)]
-        )
+        layouts = [_time_draw(runner, dot) for _ in range(times)]
+        yield median_row("runner: one small picture laid out", layouts)
     finally:
         runner.close()
 
@@ -185,9 +181,6 @@ def _time_draw(runner: Runner, dot: str) -> float:
     began = time.perf_counter()
     runner.draw(dot)
     return 1000 * (time.perf_counter() - began)
-
-
-# -- the page ------------------------------------------------------------------------------------------------
 
 
 @contextmanager

@@ -90,9 +90,6 @@ marks.append(clock())
 """
 
 
-# -- what is run ---------------------------------------------------------------------------------------
-
-
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with a way around them."""
 
@@ -191,9 +188,6 @@ LOOPS = {
         Workload("MLP loop, batch 64", DIGITS, _prepare_mlp, 1.1),
     )
 }
-
-
-# -- one run, timed, in a process of its own ------------------------------------------------------------
 
 
 class Bench:
@@ -358,9 +352,6 @@ def _measure_peak(bench: Bench, technique: str) -> float:
 def _read_status(name: str) -> int:
     with open("/proc/self/status", encoding="ascii") as file:
         return next(int(line.split()[1]) for line in file if line.startswith(name))
-
-
-# -- the rows --------------------------------------------------------------------------------------------
 
 
 def measure_full(twins: dict[str, Twin], workload: Workload, seconds: float) -> Iterator[Row]:

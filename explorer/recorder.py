@@ -24,7 +24,7 @@ from explorer.explain import explain_problem
 from explorer.formulas import find_formula
 from explorer.program import FILENAME, Program, find_loops
 from explorer.recording import SCHEMA, Problem, Recording
-from explorer.tracer import TracedGraph, TracedPass, Tracer, find_program_frame
+from explorer.tracer import TracedGraph, TracedPass, Tracer, as_plain_tensors, find_program_frame
 
 MOST_OUTPUT = 64_000
 """So many characters of printed text are kept."""
@@ -101,7 +101,8 @@ def record_plain(
         # Should writing it all down take too long as well, this much is known.
         on_event({"event": "interrupted", "problem": plain_problem(problem)})
     began = time.perf_counter()
-    plain = run.to_plain(problem)
+    with as_plain_tensors():
+        plain = run.to_plain(problem)
     plain["stdout"], plain["stdout_truncated"] = output.text(), output.truncated
     timings["plain_ms"] = _milliseconds(began)
     plain["timings"] = timings

@@ -47,6 +47,9 @@ DRAWN_BY_TORCHVIZ = 40
 NORM_SHARE = 0.05
 """The share of a run's time that gradient norms and events of light passes may take."""
 
+as_plain_tensors = torch._C.DisableTorchFunctionSubclass
+"""While it is entered, tensors of the program's own subclasses are read without their ``__torch_function__``."""
+
 _LEAF_SEQUENCE = 2**64 - 1
 _REARRANGING = frozenset(
     f"{name}Backward{number}"

@@ -53,7 +53,7 @@ with program_column:
 
 with picture_column:
     picture = session.picture()
-    shown = show_graph(session.view(picture, large=is_large), key="picture", height=520)
+    shown = show_graph(session.view(picture, large=is_large), key="picture", height=640 if is_large else 520)
     if shown.show != session.show:
         session.show = shown.show
         st.rerun()

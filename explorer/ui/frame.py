@@ -22,4 +22,5 @@ def show_frame(title: str) -> None:
     st.html(files("explorer.ui") / "frame.css")
     name, switch = st.columns([6, 1], vertical_alignment="center")
     name.markdown("**Autograd Explorer** :gray[type PyTorch, see its graph, step its backward pass]")
-    switch.toggle("Large type", key="large", help="Bigger letters, for the projector.")
+    if switch.toggle("Large type", key="large", help="Bigger letters, for the projector."):
+        st.html("<style>html { font-size: 125%; }</style>")
