@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from explorer.explain import format_number, format_summary
+from explorer.narrate import format_number, format_summary
 from explorer.recording import Graph, Node, Pass, Summary
 
 MOST_LABEL = 34

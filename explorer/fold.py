@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
-from explorer.explain import format_summary
+from explorer.narrate import format_summary
 from explorer.recording import Edge, Graph, Node, Pass, Step
 
 MOST_NODES = 130

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from explorer.explain import format_number
+from explorer.narrate import format_number
 
 if TYPE_CHECKING:
     from browser import Visit

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from explorer.draw import decorate_dot, format_value
-from explorer.explain import explain_start, explain_steps, format_number, format_summary
 from explorer.fold import MOST_NODES, Fold, fold_graph
+from explorer.narrate import explain_start, explain_steps, format_number, format_summary
 from explorer.recording import Graph, Pass, Recording, Summary, Variable, to_plain
 
 
