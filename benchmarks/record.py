@@ -196,7 +196,9 @@ class Bench:
     def __init__(self, workload: Workload, steps: int = 0) -> None:
         torch.manual_seed(0)
         self.marks: list[float] = []
-        self._prepared = workload.prepare() | {"steps": steps, "marks": self.marks, "clock": time.perf_counter}
+        self._prepared = workload.prepare()
+        if steps:
+            self._prepared |= {"steps": steps, "marks": self.marks, "clock": time.perf_counter}
         self._program = Program(workload.source)
         self._tree = ast.parse(workload.source)
         self._code = compile(self._tree, FILENAME, "exec")

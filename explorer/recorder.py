@@ -20,11 +20,12 @@ import torch
 
 from explorer import confine, dot, policy
 from explorer.check import Refused, check_program
+from explorer.engine import find_program_frame, sequence_of
 from explorer.explain import explain_problem
 from explorer.formulas import find_formula
 from explorer.program import FILENAME, Program, find_loops
 from explorer.recording import SCHEMA, Problem, Recording
-from explorer.tracer import TracedGraph, TracedPass, Tracer, as_plain_tensors, find_program_frame
+from explorer.tracer import TracedGraph, TracedPass, Tracer, as_plain_tensors
 
 MOST_OUTPUT = 64_000
 """So many characters of printed text are kept."""
@@ -349,7 +350,7 @@ class Run:
                 if key not in last or graph.sequences[index] > graph.sequences[last[key]]:
                     last[key] = index
         calls, saved, attributes, shapes = graph.calls, graph.saved, graph.attributes, graph.shapes
-        hooked, leaves, module_names = graph.hooked, graph.leaves, self._tracer.module_names
+        hooked, leaves, module_names = graph.hooked, graph.leaves, self._tracer.names.modules
         for index, (node_id, name) in enumerate(zip(ids, graph.names, strict=True)):
             is_leaf = name == "AccumulateGrad"
             node: dict[str, Any] = {
@@ -400,8 +401,8 @@ class Run:
         for _, value in self._program_items():
             if isinstance(value, torch.Tensor) and value.requires_grad and not value.is_leaf:
                 node = _live_grad_fn(value)
-                if node is not None and node._sequence_nr() not in self._by_sequence:
-                    loose.append((node._sequence_nr(), node, value))
+                if node is not None and sequence_of(node) not in self._by_sequence:
+                    loose.append((sequence_of(node), node, value))
         loose.sort(key=lambda entry: entry[0], reverse=True)
         for sequence, node, value in loose[:LOOSE_GRAPHS]:
             if sequence not in self._by_sequence:
@@ -434,7 +435,7 @@ class Run:
             "device": str(tensor.device),
             "requires_grad": tensor.requires_grad,
             "is_leaf": tensor.is_leaf,
-            "grad_fn": None if node is None else self._by_sequence.get(node._sequence_nr()),
+            "grad_fn": None if node is None else self._by_sequence.get(sequence_of(node)),
             "value": summarize(tensor),
             "grad": summarize(grad),
         }

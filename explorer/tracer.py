@@ -1,28 +1,25 @@
-"""The Tracer watches one program run: which line made each grad_fn, and what each backward sent where.
+"""The Tracer watches one run of a program: which line made each grad_fn, what each backward sent where.
 
-It reads the graph that PyTorch built and changes nothing in it. Forward, a TorchFunctionMode notes the
-range of sequence numbers that each call used; backward, one post-hook per node notes what the engine
-sent. Everything private of torch that the project relies on to trace is named in this module.
+Forward, a TorchFunctionMode notes the range of sequence numbers that each call used; backward, one
+post-hook a node notes what the engine sent. The program and its graph are left as they are.
 """
 
-import contextlib
 import functools
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Any
 
 import torch
-from torch._C._autograd import _get_sequence_nr as sequence_nr
-from torch.autograd.function import _HookMixin
-from torch.autograd.graph import get_gradient_edge
-from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_mode, _push_mode
+from torch.overrides import TorchFunctionMode
 
-from explorer import dot
+from explorer import dot, engine
+from explorer.engine import LEAF_SEQUENCE, Walk, find_program_frame, sequence_nr
 from explorer.formulas import ELEMENTWISE
+from explorer.names import Names
 from explorer.program import FILENAME, Loop
 from explorer.summaries import Summarizer, gradient_norm, norm_of, plain_number
 
@@ -50,7 +47,6 @@ NORM_SHARE = 0.05
 as_plain_tensors = torch._C.DisableTorchFunctionSubclass
 """While it is entered, tensors of the program's own subclasses are read without their ``__torch_function__``."""
 
-_LEAF_SEQUENCE = 2**64 - 1
 _REARRANGING = frozenset(
     f"{name}Backward{number}"
     for name in ("T", "Transpose", "Permute", "View", "UnsafeView", "ReshapeAlias", "Unsqueeze", "Squeeze", "Clone")
@@ -59,7 +55,6 @@ _REARRANGING = frozenset(
 """These send the elements that they receive, arranged anew: their statistics are known."""
 
 _HOOK_NODES = frozenset({"BackwardHookFunctionBackward"})
-_SAVED = "_saved_"
 
 
 @dataclass(slots=True)
@@ -155,10 +150,8 @@ class Tracer:
         """
         self.passes: list[TracedPass] = []
         self.calls: dict[int, tuple] = {}
-        self.module_names: dict[int, str] = {}
+        self.names = Names(namespace, ignored)
         self.summarizer = Summarizer()
-        self._namespace = namespace
-        self._ignored = frozenset(ignored)
         self._loops = list(loops)
         self._reads_saved = reads_saved
         self._doubts_hooks = doubts_hooks
@@ -179,51 +172,48 @@ class Tracer:
         self._expected: dict[tuple[CodeType, int], int | None] = {}
         self._hooked_leaves: dict[int, weakref.ref] = {}
         self._hooked_nodes: set[int] = set()
-        self._made: dict[int, str] = {}
-        self._parameter_names: dict[int, tuple[weakref.ref, list[tuple[int, str]]]] = {}
 
     def __enter__(self) -> "Tracer":
-        install()
         self._started = time.perf_counter()
-        _active.append(self)
-        _push_mode(self.mode)
+        engine.watch(self)
+        engine.push_mode(self.mode)
         return self
 
     def __exit__(self, *_: object) -> None:
         # A program may have left a mode of its own (torch.device("cpu").__enter__()) on top of ours.
         above = []
-        while (mode := _get_current_function_mode()) is not None:
-            _pop_mode()
+        while (mode := engine.get_mode()) is not None:
+            engine.pop_mode()
             if mode is self.mode:
                 break
             above.append(mode)
         for mode in reversed(above):
-            _push_mode(mode)
-        _active.remove(self)
+            engine.push_mode(mode)
+        engine.unwatch(self)
 
     def call_outside(self, function: Callable, gives_gradient: bool, args: tuple, kwargs: dict[str, Any]) -> Any:
         """``function`` run with our mode off, and on again after it only if the next pass is recorded in full."""
-        top = _get_current_function_mode()
+        top = engine.get_mode()
         if self._is_called or not (top is None or top is self.mode):
             return function(*args, **kwargs)
         self._gives_gradient = gives_gradient
         if top is not None:
-            _pop_mode()
+            engine.pop_mode()
         self._is_called = True
         try:
             return function(*args, **kwargs)
         finally:
             self._is_called = False
             if self.is_full:
-                _push_mode(self.mode)
+                engine.push_mode(self.mode)
 
-    def run_engine(self, engine: Callable, outputs: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def run_engine(self, run: Callable, outputs: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The engine's run, recorded; a backward inside a backward (reentrant checkpointing) is its own affair."""
         if self.is_inside:
-            return engine(outputs, *args, **kwargs)
+            return run(outputs, *args, **kwargs)
         self.is_inside = True
         try:
-            return self._run_backward(engine, outputs, args, kwargs)
+            return self._run_backward(run, outputs, args, kwargs)
         finally:
             self.is_inside = False
 
@@ -232,7 +222,7 @@ class Tracer:
         if tensor.grad_fn is None:
             self._hooked_leaves[id(tensor)] = weakref.ref(tensor)
         else:
-            self._hooked_nodes.add(tensor.grad_fn._sequence_nr())
+            self._hooked_nodes.add(engine.sequence_of(tensor.grad_fn))
 
     # -- forward -------------------------------------------------------------------------------------
 
@@ -255,17 +245,17 @@ class Tracer:
             calls.setdefault(number, (place, module, is_direct, None))
         first = output[0] if isinstance(output, tuple | list) and output else output
         if isinstance(first, torch.Tensor) and first.grad_fn is not None:
-            number = first.grad_fn._sequence_nr()
+            number = engine.sequence_of(first.grad_fn)
             if before <= number < after:
                 calls[number] = (place, module, is_direct, self.summarizer.summarize(first))
 
     # -- backward ------------------------------------------------------------------------------------
 
-    def _run_backward(self, engine: Callable, outputs: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        roots = list(_root_nodes(outputs))
+    def _run_backward(self, run: Callable, outputs: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        roots = list(engine.find_roots(outputs))
         if len(roots) < len(outputs):
             # The engine is about to say which output has no grad_fn.
-            return engine(outputs, *args, **kwargs)
+            return run(outputs, *args, **kwargs)
         began = time.perf_counter()
         frame = find_program_frame()
         gradients = args[0] if args else ()
@@ -287,7 +277,7 @@ class Tracer:
         self._count_site(traced, frame)
         was_full = self.is_full
         self.passes.append(traced)
-        run = functools.partial(engine, outputs, *args, **kwargs)
+        run = functools.partial(run, outputs, *args, **kwargs)
         try:
             if was_full:
                 return self._run_full(traced, roots, outputs, args[3] if len(args) > 3 else (), run, frame)
@@ -303,21 +293,22 @@ class Tracer:
     def _run_full(
         self,
         traced: TracedPass,
-        roots: list[tuple[Any, int]],
+        roots: list[Any],
         outputs: Any,
         inputs: Any,
         run: Callable[[], Any],
         frame: FrameType | None,
     ) -> Any:
-        nodes, graph, counts, single = walk_graph([node for node, _ in roots])
+        walk = engine.walk_graph(roots)
+        nodes, counts, single = walk.nodes, list(walk.counts), walk.single
+        graph = _graph_of(walk)
         traced.roots = graph.roots
         variables = {
             index: node.variable
             for index, node in enumerate(nodes)
-            if graph.sequences[index] == _LEAF_SEQUENCE and hasattr(node, "variable")
+            if graph.sequences[index] == LEAF_SEQUENCE and hasattr(node, "variable")
         }
-        names = self._name_tensors(frame)
-        self._name_by_module(graph, variables, names)
+        names = self._name_leaves(graph, variables, frame)
         summarize = self.summarizer.summarize
         for index, variable in variables.items():
             name = names.get(id(variable))
@@ -329,7 +320,7 @@ class Tracer:
                 return run()
             finally:
                 self._finish_leaves(traced, graph, variables, {})
-                _release(nodes)
+                walk.release()
         self._mark_hooked(graph, variables)
         traced.graph = self._describe(graph, nodes)
         if self._draws and len(nodes) <= LOCAL_NODES and self._reads_saved:
@@ -375,14 +366,14 @@ class Tracer:
             # What is accumulated to nothing is what came.
             note((index, [], received, came if before[index] is None else summarize(variables[index].grad)))
 
-        unhook = hook_nodes(
+        unhook = engine.hook_nodes(
             nodes, [functools.partial(post_leaf if i in variables else post, i) for i in range(len(nodes))]
         )
         numbers = sequence_nr()
         try:
             result = run()
         except BaseException:
-            traced.failed = _next_in_order(graph, [event[0] for event in events])
+            traced.failed = engine.find_next(walk, [event[0] for event in events])
             raise
         else:
             if traced.kind == "grad":
@@ -396,12 +387,12 @@ class Tracer:
             if traced.kind == "backward":
                 after = {event[0]: event[3] for event in events if event[3] is not None}
                 self._finish_leaves(traced, graph, variables, after)
-            _release(nodes)
+            walk.release()
 
-    def _run_light(self, traced: TracedPass, roots: list[tuple[Any, int]], run: Callable[[], Any]) -> Any:
+    def _run_light(self, traced: TracedPass, roots: list[Any], run: Callable[[], Any]) -> Any:
         began = time.perf_counter()
         model = next((old for old in reversed(self.passes[:-1]) if old.is_full and old.place == traced.place), None)
-        variables = list(_walk_leaves([node for node, _ in roots]))
+        variables = list(engine.walk_leaves(roots))
         names = dict.fromkeys(map(id, variables))
         if model is not None and model.graph is not None and len(model.graph.leaves) == len(variables):
             # The same line with as many leaves: the last full pass of that line tells their names.
@@ -429,17 +420,17 @@ class Tracer:
         summarize, calls, reads_saved = self.summarizer.summarize, self.calls, self._reads_saved
         for index, node in enumerate(nodes):
             number = graph.sequences[index]
-            if number == _LEAF_SEQUENCE:
+            if number == LEAF_SEQUENCE:
                 graph.shapes.append(None)
                 continue
             call = calls.get(number)
             if call is not None:
                 graph.calls[index] = call
-            if number in self._made:
-                graph.variables[index] = self._made[number]
-            graph.shapes.append(_shape_of(node) if call is None or call[3] is None else call[3]["shape"])
+            if number in self.names.grad_fns:
+                graph.variables[index] = self.names.grad_fns[number]
+            graph.shapes.append(engine.shape_of(node) if call is None or call[3] is None else call[3]["shape"])
             if reads_saved:
-                saved, attributes = _read_saved(node, summarize, call and call[3])
+                saved, attributes = engine.read_saved(node, summarize, call and call[3])
                 if saved:
                     graph.saved[index] = saved
                 if attributes:
@@ -463,16 +454,10 @@ class Tracer:
         found = {}
         with torch.no_grad():
             for index, node in enumerate(nodes):
-                if graph.names[index] not in ELEMENTWISE or index in graph.hooked:
-                    continue
-                try:
-                    data = node._input_metadata[0]
-                    sent = node(torch.ones(tuple(data.shape), dtype=data.dtype, device=data.device))
-                except (RuntimeError, TypeError, AttributeError, IndexError):
-                    # Freed or changed in place: the engine will say so itself in a moment.
-                    continue
-                sent = sent if isinstance(sent, tuple) else (sent,)
-                found[index] = [self.summarizer.summarize(gradient) for gradient in sent]
+                if graph.names[index] in ELEMENTWISE and index not in graph.hooked:
+                    sent = engine.call_with_ones(node)
+                    if sent is not None:
+                        found[index] = [self.summarizer.summarize(gradient) for gradient in sent]
         return found
 
     def _cut(self, graph: TracedGraph) -> TracedGraph:
@@ -506,11 +491,12 @@ class Tracer:
 
     def look_at(self, root: Any, output: torch.Tensor) -> TracedGraph:
         """The graph of a tensor that no backward went through, as it stands after the program."""
-        nodes, graph, _, _ = walk_graph([root])
-        names = self._name_tensors(None)
+        walk = engine.walk_graph([root])
+        nodes, graph = walk.nodes, _graph_of(walk)
+        names = self.names.find(None)
         named = {}
         for index, node in enumerate(nodes):
-            variable = getattr(node, "variable", None) if graph.sequences[index] == _LEAF_SEQUENCE else None
+            variable = getattr(node, "variable", None) if graph.sequences[index] == LEAF_SEQUENCE else None
             if variable is not None:
                 graph.leaves[index] = (names.get(id(variable)), self.summarizer.summarize(variable))
                 named[names.get(id(variable), "")] = variable
@@ -523,8 +509,17 @@ class Tracer:
                 named.pop("", None)
                 keys = [f"\1{index}\2" for index in range(len(nodes))]
                 graph.dot = dot.draw_live([output], nodes, keys, named)
-        _release(nodes)
+        walk.release()
         return graph
+
+    def _name_leaves(
+        self, graph: TracedGraph, variables: dict[int, torch.Tensor], frame: FrameType | None
+    ) -> dict[int, str]:
+        names = self.names.find(frame)
+        if not all(id(variable) in names for variable in variables.values()):
+            calls = (self.calls.get(number) for number in graph.sequences)
+            self.names.add_layers(names, dict.fromkeys(call[1] for call in calls if call and call[1] is not None))
+        return names
 
     # -- how much to record --------------------------------------------------------------------------
 
@@ -559,325 +554,6 @@ class Tracer:
                 traced.events, traced.single, traced.local = None, None, {}
                 traced.graph = full[position - 1].graph
 
-    # -- names ---------------------------------------------------------------------------------------
-
-    def _name_tensors(self, frame: FrameType | None) -> dict[int, str]:
-        """The program's names for the tensors it holds now, globals before the locals of running functions."""
-        names: dict[int, str] = {}
-        self._made.clear()
-        self._name_in(self._namespace, names)
-        while frame is not None:
-            if frame.f_code.co_filename == FILENAME and frame.f_code.co_name != "<module>":
-                self._name_in(frame.f_locals, names)
-            frame = frame.f_back
-        return names
-
-    def _name_by_module(self, graph: TracedGraph, variables: dict[int, torch.Tensor], names: dict[int, str]) -> None:
-        """Parameters of a layer that no variable holds are named after its class: ``LSTM.weight_ih_l0``."""
-        if all(id(variable) in names for variable in variables.values()):
-            return
-        calls = (self.calls.get(number) for number in graph.sequences)
-        for module in dict.fromkeys(call[1] for call in calls if call and call[1] is not None):
-            for path, parameter in module.named_parameters():
-                names.setdefault(id(parameter), f"{type(module).__name__}.{path}")
-
-    def _name_in(self, scope: Mapping[str, Any], names: dict[int, str]) -> None:
-        for name, value in list(scope.items()):
-            if name not in self._ignored:
-                self._name_value(name, value, names, depth=2)
-
-    def _name_value(self, name: str, value: Any, names: dict[int, str], depth: int) -> None:
-        kind = type(value)
-        if kind is torch.Tensor or kind is torch.nn.Parameter:
-            names.setdefault(id(value), name)
-            if value.requires_grad and not value.is_leaf and not value._is_view():
-                # A view's grad_fn is made anew on the way when its base was changed in place: do not ask for it.
-                self._made.setdefault(value.grad_fn._sequence_nr(), name)
-        elif isinstance(value, torch.nn.Module):
-            # A module may lack its __init__ or have a named_parameters() of its own.
-            with contextlib.suppress(Exception):
-                self._name_parameters(name, value, names)
-        elif depth and kind in (list, tuple):
-            for index, item in enumerate(value[:256]):
-                self._name_value(f"{name}[{index}]", item, names, depth - 1)
-        elif depth and kind is dict:
-            for key, item in list(value.items())[:256]:
-                # The text of any other key is the program's own code.
-                if type(key) is str or (type(key) is int and key.bit_length() < 64):
-                    self._name_value(f"{name}[{key!r}]", item, names, depth - 1)
-        elif depth and kind.__module__ == "__main__" and hasattr(value, "__dict__"):
-            for key, item in list(vars(value).items())[:256]:
-                self._name_value(f"{name}.{key}", item, names, depth - 1)
-
-    def _name_parameters(self, name: str, module: torch.nn.Module, names: dict[int, str]) -> None:
-        known = self._parameter_names.get(id(module))
-        if known is None or known[0]() is not module or not self.passes or len(self.passes) < 3:
-            for path, child in module.named_modules():
-                self.module_names.setdefault(id(child), f"{name}.{path}" if path else name)
-            found = [(id(parameter), f"{name}.{path}") for path, parameter in module.named_parameters()]
-            known = self._parameter_names[id(module)] = (weakref.ref(module), found)
-        for key, path in known[1]:
-            names.setdefault(key, path)
-
-
-# -- the doors of torch that are watched ---------------------------------------------------------------
-
-_active: list[Tracer] = []
-_installed: list[str] = []
-
-
-def install() -> None:
-    """Put a doorkeeper before each entry of the engine, once per process; without a Tracer they only pass on.
-
-    Replacing a method of ``Tensor`` or ``Module`` costs more than a small program takes, so it is not undone.
-    """
-    if _installed:
-        return
-    engine = torch.autograd.graph._engine_run_backward
-
-    def run_backward(outputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if not _active:
-            return engine(outputs, *args, **kwargs)
-        return _active[-1].run_engine(engine, outputs, args, kwargs)
-
-    _replace(torch.autograd.graph, "_engine_run_backward", run_backward)
-    _replace(torch.autograd, "_engine_run_backward", run_backward)
-    _replace(torch.Tensor, "backward", _outside(torch.Tensor.backward, 1, "gradient"))
-    _replace(torch.autograd, "backward", _outside(torch.autograd.backward, 1, "grad_tensors"))
-    _replace(torch.autograd, "grad", _outside(torch.autograd.grad, 2, "grad_outputs"))
-    _replace(torch.overrides, "has_torch_function", _has_torch_function)
-
-    register = torch.Tensor.register_hook
-
-    def register_hook(tensor: torch.Tensor, hook: Callable) -> Any:
-        handle = register(tensor, hook)
-        if _active:
-            _active[-1].note_hook(tensor)
-        return handle
-
-    _replace(torch.Tensor, "register_hook", register_hook)
-    apply = torch.autograd.Function.apply.__func__
-
-    def noted_apply(cls: type, *args: Any, **kwargs: Any) -> Any:
-        before = sequence_nr()
-        output = apply(cls, *args, **kwargs)
-        # Function.apply passes by every mode, so it is watched by itself.
-        if _active and _active[-1].is_full and not _active[-1].is_inside and sequence_nr() != before:
-            _active[-1].note_call(before, sequence_nr(), output, sys._getframe(1))
-        return output
-
-    _replace(torch.autograd.Function, "apply", classmethod(noted_apply))
-    call = torch.nn.Module.__call__
-
-    def noted_call(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if not _active:
-            return call(module, *args, **kwargs)
-        stack = _active[-1].modules
-        stack.append(module)
-        try:
-            return call(module, *args, **kwargs)
-        finally:
-            stack.pop()
-
-    _replace(torch.nn.Module, "__call__", noted_call)
-
-
-def _replace(owner: Any, name: str, value: Any) -> None:
-    _installed.append(name)
-    setattr(owner, name, value)
-
-
-def _outside(function: Callable, position: int, gradient: str) -> Callable:
-    """``function`` through ``Tracer.call_outside``; whether it was given a gradient the engine cannot tell."""
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if not _active:
-            return function(*args, **kwargs)
-        given = args[position] if len(args) > position else kwargs.get(gradient)
-        return _active[-1].call_outside(function, given is not None, args, kwargs)
-
-    return call
-
-
-# -- the graph as PyTorch built it -------------------------------------------------------------------
-
-
-def walk_graph(roots: list[Any]) -> tuple[list[Any], TracedGraph, list[int], list]:
-    """All nodes reachable from ``roots`` in depth-first order, slot 0 first, without recursion.
-
-    Returns the live nodes, the graph with its edges ``(source, slot, target, input_nr)``, how many edges
-    reach each node, and for nodes that one edge reaches that edge as ``(source, slot, input_nr)``.
-    """
-    index_of: dict[Any, int] = {}
-    nodes: list[Any] = []
-    functions: list[tuple] = []
-    stack = list(reversed(roots))
-    names, sequences = [], []
-    while stack:
-        node = stack.pop()
-        if node in index_of:
-            continue
-        index_of[node] = len(nodes)
-        nodes.append(node)
-        name = type(node).__name__
-        names.append(node.name().rpartition("::")[2] if name == "CppFunction" else name)
-        sequences.append(node._sequence_nr())
-        following = node.next_functions
-        functions.append(following)
-        if len(following) == 1:
-            target = following[0][0]
-            if target is not None:
-                stack.append(target)
-        else:
-            stack.extend(target for target, _ in reversed(following) if target is not None)
-    counts = [0] * len(nodes)
-    single: list[tuple[int, int, int] | None] = [None] * len(nodes)
-    edges = []
-    for source, following in enumerate(functions):
-        for slot, (target, input_nr) in enumerate(following):
-            if target is not None:
-                number = index_of[target]
-                edges.append((source, slot, number, input_nr))
-                counts[number] += 1
-                single[number] = (source, slot, input_nr)
-    graph = TracedGraph(roots=[index_of[node] for node in roots], names=names, sequences=sequences, edges=edges)
-    graph.total = len(nodes)
-    return nodes, graph, counts, single
-
-
-def hook_nodes(nodes: list[Any], hooks: list[Callable]) -> Callable[[], None]:
-    """Register one post-hook a node; returns what takes them all away again.
-
-    ``register_hook`` makes an ordered dict and a handle for each node, which costs as much as the rest of
-    hooking it; a plain dict that we empty ourselves does as well.
-    """
-    tables: list[tuple[dict, int]] = []
-
-    def register(table: dict | None, hook: Callable) -> tuple[dict, None]:
-        table = {} if table is None else table
-        table[id(hook)] = hook
-        tables.append((table, id(hook)))
-        return table, None
-
-    standard = _HookMixin.__dict__["_register_hook"]
-    _HookMixin._register_hook = staticmethod(register)
-    try:
-        for node, hook in zip(nodes, hooks, strict=True):
-            node.register_hook(hook)
-    finally:
-        _HookMixin._register_hook = standard
-
-    def unhook() -> None:
-        for table, key in tables:
-            table.pop(key, None)
-
-    return unhook
-
-
-def _walk_leaves(roots: list[Any]) -> Iterator[torch.Tensor]:
-    seen = set()
-    stack = list(roots)
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        following = node.next_functions
-        if not following:
-            variable = getattr(node, "variable", None)
-            if variable is not None:
-                yield variable
-        else:
-            stack.extend(target for target, _ in following if target is not None)
-
-
-def _release(nodes: list[Any]) -> None:
-    """Let go of the nodes root first: a deep graph dropped from its leaf end overflows the C stack."""
-    nodes.reverse()
-    while nodes:
-        nodes.pop()
-
-
-def _root_nodes(outputs: Any) -> Iterator[tuple[Any, int]]:
-    for output in outputs:
-        if isinstance(output, torch.Tensor):
-            if output.grad_fn is not None:
-                yield output.grad_fn, output.output_nr
-            elif output.requires_grad:
-                edge = get_gradient_edge(output)
-                yield edge.node, edge.output_nr
-        else:
-            yield output.node, output.output_nr
-
-
-def _shape_of(node: Any) -> list[int] | None:
-    try:
-        return [int(size) for size in node._input_metadata[0].shape]
-    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
-        # Python Functions before their first output, and nested tensors, have no plain metadata.
-        return None
-
-
-_SAVED_NAMES: dict[type, list[tuple[str, str]]] = {}
-
-
-def _read_saved(node: Any, summarize: Callable, output: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The tensors and the other values that a node saved for its backward, by the names PyTorch gives them."""
-    kind = type(node)
-    names = _SAVED_NAMES.get(kind)
-    if names is None:
-        names = [(name, name.removeprefix(_SAVED)) for name in dir(kind) if name.startswith(_SAVED)]
-        if not names and hasattr(kind, "saved_tensors"):
-            names = [("saved_tensors", "")]
-        _SAVED_NAMES[kind] = names
-    saved, attributes = {}, {}
-    for name, short in names:
-        try:
-            value = getattr(node, name)
-        except (RuntimeError, AttributeError):
-            # Freed by an earlier backward, or changed in place since: the engine's own error will tell.
-            continue
-        if value is None:
-            continue
-        if type(value) in (torch.Tensor, torch.nn.Parameter):
-            # A node that saved its own output saved what the forward call returned.
-            is_output = output is not None and short in ("result", "output") and list(value.shape) == output["shape"]
-            summary = output if is_output and value._version == 0 else summarize(value)
-            if summary is not None:
-                saved[short] = summary
-        elif isinstance(value, tuple) and any(isinstance(item, torch.Tensor) for item in value):
-            for index, item in enumerate(value):
-                summary = summarize(item)
-                if summary is not None:
-                    saved[f"{short}[{index}]"] = summary
-        elif isinstance(value, bool | int | float | complex | str):
-            attributes[short] = plain_number(value)
-        else:
-            attributes[short] = str(value)[:80]
-    return saved, attributes
-
-
-def _next_in_order(graph: TracedGraph, done: list[int]) -> int | None:
-    """The node that the engine turned to next: of those ready, leaves first, then the latest made."""
-    finished = set(done)
-    waiting: dict[int, int] = {}
-    for _, _, target, _ in graph.edges:
-        waiting[target] = waiting.get(target, 0) + 1
-    for source, _, target, _ in graph.edges:
-        if source in finished:
-            waiting[target] -= 1
-    ready = [i for i in range(len(graph.names)) if i not in finished and not waiting.get(i)]
-    return max(ready, key=lambda index: graph.sequences[index], default=None)
-
-
-def find_program_frame() -> FrameType | None:
-    """The innermost running frame of the program, or None."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename != FILENAME:
-        frame = frame.f_back
-    return frame
-
 
 def _loss_of(output: Any) -> Any:
     if not isinstance(output, torch.Tensor) or output.numel() != 1 or output.is_complex():
@@ -887,14 +563,6 @@ def _loss_of(output: Any) -> Any:
     except (RuntimeError, NotImplementedError):
         # A functorch wrapper or a meta tensor has no number.
         return None
-
-
-def _has_torch_function(arguments: Iterable[Any]) -> bool:
-    """``torch.overrides.has_torch_function`` blind to our mode, which must not switch off fast paths."""
-    return any(
-        type(argument) not in (torch.Tensor, torch.nn.Parameter) and hasattr(argument, "__torch_function__")
-        for argument in arguments
-    )
 
 
 def _expected_passes(loops: list[Loop], frame: FrameType) -> int | None:
@@ -912,3 +580,9 @@ def _expected_passes(loops: list[Loop], frame: FrameType) -> int | None:
             return None
         total *= length
     return total
+
+
+def _graph_of(walk: Walk) -> TracedGraph:
+    graph = TracedGraph(roots=walk.roots, names=walk.names, sequences=walk.sequences, edges=walk.edges)
+    graph.total = len(walk.nodes)
+    return graph

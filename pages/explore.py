@@ -14,7 +14,7 @@ program_column, picture_column = st.columns([5, 7], gap="medium")
 
 with program_column:
     chosen = panels.choose_example(session)
-    if chosen or not session.source:
+    if chosen or not session.revision:
         session.replace_program(session.example.source)
     device, seed = panels.choose_device_and_seed()
     problem = session.recording.problem if session.recording and not session.is_running else None
@@ -31,6 +31,7 @@ with program_column:
 
 if edited.stop and session.is_running:
     session.stop()
+    st.rerun()
 wanted = (edited.source, device, seed, session.revision, edited.run_count)
 if wanted != session.asked:
     session.asked, session.shown_pass = wanted, 0

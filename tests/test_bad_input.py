@@ -296,5 +296,7 @@ def test_expanded_tensor_costs_what_its_memory_is(runner: Runner) -> None:
 
 @pytest.mark.xfail(strict=True, reason="the summary of a tensor subclass takes what its tolist() gives")
 def test_tolist_of_a_tensor_subclass_is_not_believed(runner: Runner) -> None:
-    recording = record(runner, "class T(torch.Tensor):\n    def tolist(self):\n        return [{1, 2}]\n\nt = T([1.0])\n")
+    recording = record(
+        runner, "class T(torch.Tensor):\n    def tolist(self):\n        return [{1, 2}]\n\nt = T([1.0])\n"
+    )
     assert recording.status == "ok"

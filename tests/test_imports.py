@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module imports only from lines above its own.
 LADDER = """
 explorer explorer.recording explorer.program explorer.confine explorer.formulas explorer.facades explorer.examples
-explorer.summaries explorer.dot explorer.policy explorer.explain
-explorer.check explorer.tracer explorer.fold explorer.draw explorer.plot
+explorer.summaries explorer.dot explorer.policy explorer.narrate
+explorer.check explorer.tracer explorer.fold explorer.draw explorer.plot explorer.explain
 explorer.recorder
 explorer.worker explorer.runner
 explorer.__main__

@@ -84,7 +84,7 @@ def show_problem(recording: Recording) -> None:
         return
     with st.container(key="problem", border=True):
         where = f", line {problem.line}" if problem.line else ""
-        st.markdown(f":red[**{problem.type}**]{where}")
+        st.markdown(f":red[**{_literally(problem.type)}**]{where}")
         st.code(problem.message or "(no message)", language=None, wrap_lines=True)
         if problem.explanation:
             st.text(problem.explanation)
@@ -162,16 +162,23 @@ def offer_backward(recording: Recording) -> str | None:
         return None
     name, is_scalar = found
     with st.container(key="offer-backward", border=True):
-        st.caption(f"The program calls no backward(). {name} has a grad_fn.")
+        st.caption(f"The program calls no backward(). {_literally(name)} has a grad_fn.")
         gradient = ""
         if not is_scalar:
             gradient = st.text_input(
                 "gradient=",
                 value=f"torch.ones_like({name})",
                 key="gradient",
-                help=f"{name} is not a scalar: backward() needs the vector of its vector-Jacobian product.",
+                help=f"{_literally(name)} is not a scalar: backward() needs the vector of its vector-Jacobian product.",
             )
         line = f"{name}.backward({f'gradient={gradient}' if gradient else ''})"
-        if st.button(f"Run {name}.backward()", key="run-backward", help="Adds the line to the program and runs it."):
+        if st.button(
+            f"Run {_literally(name)}.backward()", key="run-backward", help="Adds the line to the program and runs it."
+        ):
             return line
     return None
+
+
+def _literally(name: str) -> str:
+    """A Python name in Markdown, where underscores would be emphasis."""
+    return name.replace("_", "\\_")
