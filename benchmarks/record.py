@@ -15,6 +15,7 @@ import ast
 import gc
 import importlib.util
 import multiprocessing
+import os
 import statistics
 import time
 import warnings
@@ -282,10 +283,15 @@ class Twin:
     """A forked process that times what it is asked to, one request at a time."""
 
     def __init__(self) -> None:
-        fork = multiprocessing.get_context("fork")
-        self._pipe, other = fork.Pipe()
-        self._process = fork.Process(target=_serve, args=(other,), daemon=True)
-        self._process.start()
+        self._pipe, other = multiprocessing.Pipe()
+        # Not multiprocessing.Process: TorchLens refuses to trace in one.
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                self._pipe.close()
+                _serve(other)
+            finally:
+                os._exit(0)
         other.close()
 
     def ask(self, act: str, workload: Workload, *arguments: Any) -> Any:
@@ -302,7 +308,7 @@ class Twin:
     def close(self) -> None:
         """End the process."""
         self._pipe.send(None)
-        self._process.join(5)
+        os.waitpid(self._pid, 0)
 
 
 def _serve(pipe: Any) -> None:

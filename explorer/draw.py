@@ -53,7 +53,9 @@ def decorate_dot(
 
 def escape(text: str) -> str:
     """Any text for the inside of a double-quoted DOT string; ``\\n`` stays a line break, nothing else is special."""
-    return text.replace("\\n", "\n").replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    # Graphviz reads character references such as &lt; in labels.
+    text = text.replace("&", "&amp;").replace("\\n", "\n").replace("\\", "\\\\")
+    return text.replace('"', '\\"').replace("\n", "\\n")
 
 
 def _node_statement(key: str, nodes: dict[str, Node], show_attributes: bool) -> str:

@@ -65,7 +65,8 @@ class Summary:
         numbers = list(_flatten(self.values))
         if any(isinstance(number, str) for number in numbers):
             return "nan" if "nan" in numbers else "inf"
-        return math.sqrt(math.fsum(n["re"] ** 2 + n["im"] ** 2 if isinstance(n, dict) else n * n for n in numbers))
+        norm = math.hypot(*numbers)
+        return norm if math.isfinite(norm) else "inf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +246,8 @@ def _flatten(values: Any) -> Iterator[Any]:
     if isinstance(values, list):
         for value in values:
             yield from _flatten(value)
+    elif isinstance(values, dict):
+        yield from (values["re"], values["im"])
     else:
         yield values
 

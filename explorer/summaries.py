@@ -144,8 +144,8 @@ def norm_of(summary: dict[str, Any] | None) -> Any:
     numbers = list(_flatten(summary["values"]))
     if any(isinstance(number, str) for number in numbers):
         return "nan" if "nan" in numbers else "inf"
-    squares = (n["re"] ** 2 + n["im"] ** 2 if isinstance(n, dict) else n * n for n in numbers)
-    return math.sqrt(math.fsum(squares))
+    # hypot, for the square of 1e200 is too large for a float.
+    return _number(math.hypot(*numbers))
 
 
 def plain_number(number: Any) -> Any:
@@ -168,6 +168,8 @@ def _flatten(values: Any) -> Any:
     if isinstance(values, list):
         for value in values:
             yield from _flatten(value)
+    elif isinstance(values, dict):
+        yield from (values["re"], values["im"])
     else:
         yield values
 

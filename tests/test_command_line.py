@@ -1,5 +1,6 @@
 """``python -m explorer record``: what people, tests and measurements use alike."""
 
+import io
 import json
 import os
 import subprocess
@@ -130,8 +131,8 @@ def test_program_past_its_time_is_a_recording_too() -> None:
 def test_wrong_usage_is_status_two_and_says_what(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", open(os.devnull, encoding="utf-8"))
-    with sys.stdin, pytest.raises(SystemExit) as ended:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
     printed = capsys.readouterr()
