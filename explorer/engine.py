@@ -263,6 +263,8 @@ def shape_of(node: Any) -> list[int] | None:
         return None
 
 
+_TENSORS = (torch.Tensor, torch.nn.Parameter)
+_RESULTS = ("result", "output")
 _SAVED_NAMES: dict[type, list[tuple[str, str]]] = {}
 
 
@@ -284,10 +286,12 @@ def read_saved(node: Any, summarize: Callable, output: Any) -> tuple[dict[str, A
             continue
         if value is None:
             continue
-        if type(value) in (torch.Tensor, torch.nn.Parameter):
-            # A node that saved its own output saved what the forward call returned.
-            is_output = output is not None and short in ("result", "output") and list(value.shape) == output["shape"]
-            summary = output if is_output and value._version == 0 else summarize(value)
+        if type(value) in _TENSORS:
+            if short in _RESULTS and output is not None and not value._version and list(value.shape) == output["shape"]:
+                # A node that saved its own output saved what the forward call returned.
+                saved[short] = output
+                continue
+            summary = summarize(value)
             if summary is not None:
                 saved[short] = summary
         elif isinstance(value, tuple) and any(isinstance(item, torch.Tensor) for item in value):

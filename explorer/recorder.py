@@ -223,6 +223,7 @@ class Run:
 
     def to_plain(self, problem: Problem | None) -> dict[str, Any]:
         """The Recording as plain data, but for what was printed."""
+        self._items = list(self._program_items())
         traced = self._tracer.passes
         passes = [self._plain_pass(one) for one in traced]
         self._add_loose_graphs()
@@ -253,7 +254,7 @@ class Run:
         graph, ids = traced.graph, []
         if graph is not None and (traced.is_full or id(graph) in self._graph_ids or graph.total > len(graph.names)):
             roots = tuple(graph.sequences[root] for root in graph.roots)
-            graph = self._same.setdefault((graph.total, *roots), graph)
+            graph = self._same.setdefault((graph.total, *roots, *graph.leaf_ids.values()), graph)
             ids = self._add_graph(graph)
         is_shown = bool(ids)
         position = self._positions.of(*traced.place) if traced.place else None
@@ -398,7 +399,7 @@ class Run:
     def _add_loose_graphs(self) -> None:
         """The graphs of tensors that no pass went through, the last made first."""
         loose = []
-        for _, value in self._program_items():
+        for _, value in self._items:
             if isinstance(value, torch.Tensor) and value.requires_grad and not value.is_leaf:
                 node = _live_grad_fn(value)
                 if node is not None and sequence_of(node) not in self._by_sequence:
@@ -410,7 +411,7 @@ class Run:
 
     def _plain_variables(self) -> Iterator[dict[str, Any]]:
         summarize = self._tracer.summarizer.summarize
-        for name, value in self._program_items():
+        for name, value in self._items:
             try:
                 if isinstance(value, torch.Tensor):
                     variable = self._plain_tensor(name, value, summarize)
@@ -662,12 +663,16 @@ def _noted_warnings(notes: list[str]) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _limited(seconds: float | None) -> Iterator[None]:
+def _limited(seconds: float | None) -> contextlib.AbstractContextManager:
     """Raise TimeLimit in the program after ``seconds``, Stopped when asked; signals reach the main thread alone."""
-    if seconds is None or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
-        yield
-        return
+    is_main = threading.current_thread() is threading.main_thread()
+    if seconds is None or not is_main or not hasattr(signal, "SIGALRM"):
+        return contextlib.nullcontext()
+    return _interrupted_after(seconds)
+
+
+@contextlib.contextmanager
+def _interrupted_after(seconds: float) -> Iterator[None]:
 
     def end(*_: Any) -> None:
         raise TimeLimit

@@ -168,8 +168,8 @@ class Tracer:
         self._full_seconds = 0.0
         self._light_seconds = 0.0
         self._started = 0.0
-        self._sites: dict[tuple[CodeType, int], int] = {}
-        self._expected: dict[tuple[CodeType, int], int | None] = {}
+        self._sites: dict[tuple[int, int], int] = {}
+        self._expected: dict[tuple[int, int], int | None] = {}
         self._hooked_leaves: dict[int, weakref.ref] = {}
         self._hooked_nodes: set[int] = set()
 
@@ -418,19 +418,20 @@ class Tracer:
     def _describe(self, graph: TracedGraph, nodes: list[Any]) -> TracedGraph:
         """Fill in shapes, saved tensors and attributes, which the engine frees as it runs."""
         summarize, calls, reads_saved = self.summarizer.summarize, self.calls, self._reads_saved
-        for index, node in enumerate(nodes):
-            number = graph.sequences[index]
+        named, found, shapes = self.names.grad_fns, graph.calls, graph.shapes
+        for index, number in enumerate(graph.sequences):
             if number == LEAF_SEQUENCE:
-                graph.shapes.append(None)
+                shapes.append(None)
                 continue
-            call = calls.get(number)
-            if call is not None:
-                graph.calls[index] = call
-            if number in self.names.grad_fns:
-                graph.variables[index] = self.names.grad_fns[number]
-            graph.shapes.append(engine.shape_of(node) if call is None or call[3] is None else call[3]["shape"])
+            output = None
+            if number in calls:
+                call = found[index] = calls[number]
+                output = call[3]
+            if number in named:
+                graph.variables[index] = named[number]
+            shapes.append(output["shape"] if output is not None else engine.shape_of(nodes[index]))
             if reads_saved:
-                saved, attributes = engine.read_saved(node, summarize, call and call[3])
+                saved, attributes = engine.read_saved(nodes[index], summarize, output)
                 if saved:
                     graph.saved[index] = saved
                 if attributes:
@@ -441,7 +442,8 @@ class Tracer:
         if self._doubts_hooks:
             graph.hooked.update(range(len(graph.names)))
             return
-        graph.hooked.update(index for index, name in enumerate(graph.names) if name in _HOOK_NODES)
+        if not _HOOK_NODES.isdisjoint(graph.names):
+            graph.hooked.update(index for index, name in enumerate(graph.names) if name in _HOOK_NODES)
         if self._hooked_nodes:
             graph.hooked.update(i for i, number in enumerate(graph.sequences) if number in self._hooked_nodes)
         for index, variable in variables.items():
@@ -526,7 +528,8 @@ class Tracer:
     def _count_site(self, traced: TracedPass, frame: FrameType | None) -> None:
         if frame is None:
             return
-        site = traced.place
+        # A code object hashes all that it holds, each time; its id does as well while the tracer keeps the pass.
+        site = (id(frame.f_code), frame.f_lasti)
         self._sites[site] = self._sites.get(site, 0) + 1
         if site not in self._expected:
             self._expected[site] = _expected_passes(self._loops, frame)
@@ -537,7 +540,7 @@ class Tracer:
         upcoming = last.index + 1
         if upcoming in self._wanted:
             return True
-        if last.place is not None and last.expected is not None and self._sites[last.place] == last.expected - 1:
+        if last.expected is not None and self._sites[id(last.place[0]), last.place[1]] == last.expected - 1:
             return True
         if last.is_full:
             self._thin()

@@ -30,23 +30,9 @@ LARGE = Summary([100], "torch.float32", head=[0.0] * 8, min=0.0, max="inf", mean
 
 def make_recording() -> Recording:
     """A Recording in which every field of every class has a value, and once none."""
-    full = Node(
-        "n0",
-        "MulBackward0",
-        False,
-        True,
-        2,
-        4,
-        2,
-        9,
-        "y",
-        "net.fc",
-        [2],
-        WHOLE,
-        {"self": LARGE},
-        {"dim": [1, None]},
-        "f",
-    )
+    place, shape = (2, 4, 2, 9), [2]
+    saved, attributes = {"self": LARGE}, {"dim": [1, None]}
+    full = Node("n0", "MulBackward0", False, True, *place, "y", "net.fc", shape, WHOLE, saved, attributes, "f")
     leaf = Node("n1", "AccumulateGrad", True)
     edges = [Edge("n0", 0, "n1", 0), Edge("n0", 1, "n1", 0)]
     steps = [
