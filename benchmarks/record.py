@@ -367,7 +367,8 @@ def measure_full(twins: dict[str, Twin], workload: Workload, seconds: float) -> 
     reasons = {}
     for technique in ("torchviz", "torchlens"):
         if technique not in twins:
-            reasons[technique] = "not run: TorchLens is not installed"
+            is_there = importlib.util.find_spec("torchlens") is not None
+            reasons[technique] = "not run with --quick" if is_there else "not run: TorchLens is not installed"
         elif not workload.has_peers and technique == "torchlens":
             reasons[technique] = "not run: it would take minutes"
     samples: dict[str, list[float]] = {technique: [] for technique in twins}
@@ -468,7 +469,7 @@ def measure_all(is_quick: bool) -> Iterator[Row]:
     torch.set_num_threads(1)
     policy.warm_up()
     techniques = ["plain", "recorded", "torchviz"]
-    if importlib.util.find_spec("torchlens") is not None:
+    if not is_quick and importlib.util.find_spec("torchlens") is not None:
         techniques.append("torchlens")
     twins = {technique: Twin() for technique in techniques}
     for workload in WORKLOADS.values():

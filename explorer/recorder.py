@@ -2,9 +2,7 @@
 
 import ast
 import contextlib
-import functools
 import io
-import json
 import random
 import signal
 import sys
@@ -18,14 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from explorer import confine, dot, policy
+from explorer import confine, policy
 from explorer.check import Refused, check_program
-from explorer.engine import find_program_frame, sequence_of
+from explorer.engine import find_program_frame
 from explorer.explain import explain_problem
-from explorer.formulas import find_formula
 from explorer.program import FILENAME, Program, find_loops
 from explorer.recording import SCHEMA, Problem, Recording
-from explorer.tracer import TracedGraph, TracedPass, Tracer, as_plain_tensors
+from explorer.tracer import TracedPass, Tracer, as_plain_tensors
+from explorer.transcript import Positions, Transcript
 
 MOST_OUTPUT = 64_000
 """So many characters of printed text are kept."""
@@ -33,11 +31,6 @@ MOST_OUTPUT = 64_000
 MOST_MESSAGE = 4_000
 MOST_VARIABLES = 400
 MOST_NOTES = 20
-MOST_BYTES = 16_000_000
-"""A Recording whose JSON would be larger keeps fewer full passes."""
-
-LOOSE_GRAPHS = 12
-"""So many graphs are drawn of tensors that no backward pass went through."""
 
 _UNPACKING = {
     "saved_tensors_hooks",
@@ -169,7 +162,7 @@ class Run:
         self.notes: list[str] = []
         self._program = program
         self._namespace = namespace
-        self._positions = _Positions(tree)
+        self._positions = Positions(tree)
         self._draws = draws
         self._reads_saved = not names & _UNPACKING
         self._tracer = Tracer(
@@ -182,12 +175,6 @@ class Run:
             full=full,
             on_pass=None if on_event is None else _PassEvents(on_event).tell,
         )
-        self._next_id = 0
-        self._ids: dict[int, list[str]] = {}
-        self._by_sequence: dict[int, str] = {}
-        self._graphs: list[dict[str, Any]] = []
-        self._graph_ids: dict[int, str] = {}
-        self._same: dict[tuple, TracedGraph] = {}
 
     def execute(self, code: types.CodeType, time_limit: float | None) -> Problem | None:
         """Run the program; the Problem that ended it, or None."""
@@ -219,20 +206,13 @@ class Run:
         explanation, hint = explain_problem(kind, message, line=line, source=self._program.source)
         return Problem(kind, message[:MOST_MESSAGE], line, column, explanation, hint)
 
-    # -- to plain data -------------------------------------------------------------------------------
-
     def to_plain(self, problem: Problem | None) -> dict[str, Any]:
         """The Recording as plain data, but for what was printed."""
-        self._items = list(self._program_items())
-        traced = self._tracer.passes
-        passes = [self._plain_pass(one) for one in traced]
-        self._add_loose_graphs()
-        variables = list(self._plain_variables())
-        self._name_globals(variables)
-        if self._draws:
-            for graph in self._graphs:
-                if not graph["dot"]:
-                    graph["dot"] = dot.draw_plain(graph["nodes"], graph["edges"], graph["roots"])
+        items = [
+            (name, value)
+            for name, value in list(self._namespace.items())[: MOST_VARIABLES + len(policy.PREDEFINED)]
+            if name not in policy.PREDEFINED and not name.startswith("__") and not policy.is_facade(value)
+        ]
         status = "ok" if problem is None else "limit" if problem.type in _LIMITS else "error"
         return {
             "schema": SCHEMA,
@@ -241,244 +221,12 @@ class Run:
             "stdout": "",
             "stdout_truncated": False,
             "problem": plain_problem(problem),
-            "variables": variables,
-            "graphs": self._graphs,
-            "passes": passes,
+            **Transcript(self._tracer, self._positions, items, draws=self._draws).to_plain(),
             "timings": {},
             "versions": versions(),
             "knob_events": [],
             "notes": self.notes,
         }
-
-    def _plain_pass(self, traced: TracedPass) -> dict[str, Any]:
-        graph, ids = traced.graph, []
-        if graph is not None and (traced.is_full or id(graph) in self._graph_ids or graph.total > len(graph.names)):
-            roots = tuple(graph.sequences[root] for root in graph.roots)
-            graph = self._same.setdefault((graph.total, *roots, *graph.leaf_ids.values()), graph)
-            ids = self._add_graph(graph)
-        is_shown = bool(ids)
-        position = self._positions.of(*traced.place) if traced.place else None
-        leaves = [
-            {
-                "variable": name,
-                "node": ids[i] if is_shown and i is not None and i < len(ids) else None,
-                "value": value,
-                "grad_norm": norm,
-            }
-            for name, i, value, norm in traced.leaves
-        ]
-        return {
-            "index": traced.index,
-            "line": position[0] if position else None,
-            "kind": traced.kind,
-            "graph": self._graph_ids[id(graph)] if is_shown else None,
-            "roots": [ids[root] for root in traced.roots if is_shown and root < len(ids)],
-            "loss": traced.loss,
-            "gradient": traced.gradient,
-            "retain_graph": traced.retain_graph,
-            "create_graph": traced.create_graph,
-            "leaves": leaves,
-            "steps": self._plain_steps(traced, ids) if traced.is_full and is_shown else [],
-            "detail": "full" if traced.is_full else "light",
-            "failed": ids[traced.failed] if traced.failed is not None and is_shown else None,
-        }
-
-    def _plain_steps(self, traced: TracedPass, ids: list[str]) -> list[dict[str, Any]]:
-        """The events as steps; where one edge alone reaches a node, what came along it is what the node received."""
-        sent: dict[int, list] = {}
-        single = traced.single or []
-        names = traced.graph.names if traced.graph else []
-        steps = []
-        for index, grad_inputs, received, after in traced.events or ():
-            sent[index] = grad_inputs
-            if isinstance(received, int):
-                source, slot, input_nr = single[index]
-                outputs = [None] * received
-                outputs[input_nr] = sent[source][slot]
-                received = outputs
-            accumulated = None
-            if names[index] == "AccumulateGrad":
-                accumulated = {"before": traced.before.get(index), "after": after}
-            step = {
-                "node": ids[index],
-                "grad_outputs": received,
-                "grad_inputs": grad_inputs,
-                "accumulated": accumulated,
-            }
-            if index in traced.local:
-                step["local"] = traced.local[index]
-            steps.append(step)
-        return steps
-
-    def _add_graph(self, graph: TracedGraph) -> list[str]:
-        """Give the graph's nodes their ids, once, and keep its plain form; returns the ids."""
-        if id(graph) in self._graph_ids:
-            return self._ids[id(graph)]
-        base = self._next_id
-        ids = [f"n{base + index}" for index in range(len(graph.names))]
-        self._next_id += len(ids)
-        graph_id = f"g{len(self._graphs)}"
-        self._graph_ids[id(graph)], self._ids[id(graph)] = graph_id, ids
-        for sequence, name in zip(graph.sequences, ids, strict=True):
-            self._by_sequence[sequence] = name
-        text = graph.dot or ""
-        for index, name in enumerate(ids if text else ()):
-            text = text.replace(f"\1{index}\2", name)
-        self._graphs.append(
-            {
-                "id": graph_id,
-                "nodes": self._plain_nodes(graph, ids),
-                "edges": [
-                    {"source": ids[source], "slot": slot, "target": ids[target], "input_nr": input_nr}
-                    for source, slot, target, input_nr in graph.edges
-                ],
-                "dot": text,
-                "dot_by": "torchviz" if text else "explorer",
-                "roots": [ids[root] for root in graph.roots if root < len(ids)],
-                "total_nodes": graph.total,
-            }
-        )
-        return ids
-
-    def _plain_nodes(self, graph: TracedGraph, ids: list[str]) -> list[dict[str, Any]]:
-        nodes = []
-        places, assigned = self._positions.of, self._positions.assigned
-        # A call into a library makes many nodes at one place; the last made of them is what gets the name.
-        last: dict[Any, int] = {}
-        for index, call in graph.calls.items():
-            if call[0] is not None and not call[2]:
-                key = (id(call[0][0]), call[0][1])
-                if key not in last or graph.sequences[index] > graph.sequences[last[key]]:
-                    last[key] = index
-        calls, saved, attributes, shapes = graph.calls, graph.saved, graph.attributes, graph.shapes
-        hooked, leaves, module_names = graph.hooked, graph.leaves, self._tracer.names.modules
-        for index, (node_id, name) in enumerate(zip(ids, graph.names, strict=True)):
-            is_leaf = name == "AccumulateGrad"
-            node: dict[str, Any] = {
-                "id": node_id,
-                "name": name,
-                "is_leaf": is_leaf,
-                "hooked": index in hooked,
-                "line": None,
-                "variable": None,
-                "shape": None,
-                "output": None,
-                "saved": saved.get(index, {}),
-                "attributes": attributes.get(index, {}),
-                "formula": formula_of(name),
-            }
-            nodes.append(node)
-            if is_leaf:
-                node["variable"], node["output"] = leaves.get(index, (None, None))
-                if node["output"]:
-                    node["shape"] = node["output"]["shape"]
-                continue
-            node["shape"] = shapes[index]
-            call = calls.get(index)
-            if call is None:
-                continue
-            place, module, is_direct, node["output"] = call
-            if module is not None:
-                node["module"] = module_names.get(id(module)) or type(module).__name__
-            position = places(*place) if place else None
-            if position is not None:
-                node["line"], node["column"], node["end_line"], node["end_column"] = position
-                if is_direct or last.get((id(place[0]), place[1])) == index:
-                    node["variable"] = assigned.get(position)
-            if node["variable"] is None:
-                node["variable"] = graph.variables.get(index)
-        return nodes
-
-    # -- what is left of the program -----------------------------------------------------------------
-
-    def _program_items(self) -> Iterator[tuple[str, Any]]:
-        for name, value in list(self._namespace.items())[: MOST_VARIABLES + 64]:
-            if name not in policy.PREDEFINED and not name.startswith("__") and not policy.is_facade(value):
-                yield name, value
-
-    def _add_loose_graphs(self) -> None:
-        """The graphs of tensors that no pass went through, the last made first."""
-        loose = []
-        for _, value in self._items:
-            if isinstance(value, torch.Tensor) and value.requires_grad and not value.is_leaf:
-                node = _live_grad_fn(value)
-                if node is not None and sequence_of(node) not in self._by_sequence:
-                    loose.append((sequence_of(node), node, value))
-        loose.sort(key=lambda entry: entry[0], reverse=True)
-        for sequence, node, value in loose[:LOOSE_GRAPHS]:
-            if sequence not in self._by_sequence:
-                self._add_graph(self._tracer.look_at(node, value))
-
-    def _plain_variables(self) -> Iterator[dict[str, Any]]:
-        summarize = self._tracer.summarizer.summarize
-        for name, value in self._items:
-            try:
-                if isinstance(value, torch.Tensor):
-                    variable = self._plain_tensor(name, value, summarize)
-                else:
-                    kind, text = describe_value(value)
-                    variable = {"name": name, "kind": kind, "text": text}
-            except Exception:
-                # Parameters of a lazy module have no shape yet; a class of the program may answer anything.
-                variable = {"name": name, "kind": "object", "text": type(value).__name__}
-            yield variable
-
-    def _plain_tensor(self, name: str, tensor: torch.Tensor, summarize: Callable) -> dict[str, Any]:
-        node = _live_grad_fn(tensor) if tensor.requires_grad and not tensor.is_leaf else None
-        # Reading .grad of another tensor would print a warning into the reader's program.
-        grad = tensor.grad if tensor.is_leaf or tensor.retains_grad else None
-        return {
-            "name": name,
-            "kind": "tensor",
-            "text": type(tensor).__name__,
-            "shape": [int(size) for size in tensor.shape],
-            "dtype": str(tensor.dtype),
-            "device": str(tensor.device),
-            "requires_grad": tensor.requires_grad,
-            "is_leaf": tensor.is_leaf,
-            "grad_fn": None if node is None else self._by_sequence.get(sequence_of(node)),
-            "value": summarize(tensor),
-            "grad": summarize(grad),
-        }
-
-    def _name_globals(self, variables: list[dict[str, Any]]) -> None:
-        """A node whose statement gave it no name has that of the global that holds its tensor."""
-        names = {variable["grad_fn"]: variable["name"] for variable in variables if variable.get("grad_fn")}
-        for graph in self._graphs:
-            for node in graph["nodes"]:
-                if node["variable"] is None and node["id"] in names:
-                    node["variable"] = names[node["id"]]
-
-
-class _Positions:
-    """Where in the text an instruction stands, and which name a statement gives to a value."""
-
-    def __init__(self, tree: ast.Module) -> None:
-        self._codes: dict[types.CodeType, list] = {}
-        self._found: dict[tuple[int, int], tuple[int, int, int, int] | None] = {}
-        self.assigned: dict[tuple[int, int, int, int], str] = {}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Assign):
-                targets, value = node.targets, node.value
-            elif isinstance(node, ast.AnnAssign | ast.AugAssign | ast.NamedExpr) and node.value is not None:
-                targets, value = [node.target], node.value if not isinstance(node, ast.AugAssign) else node
-            else:
-                continue
-            name = ast.unparse(targets[0]).strip("()")
-            self.assigned[(value.lineno, value.col_offset, value.end_lineno, value.end_col_offset)] = name
-
-    def of(self, code: types.CodeType, lasti: int) -> tuple[int, int, int, int] | None:
-        """(line, column, end line, end column) of an instruction; columns count bytes of UTF-8, as in ``ast``."""
-        # A code object hashes all it holds, each time; its id does as well, for self._codes keeps it.
-        key = (id(code), lasti)
-        if key in self._found:
-            return self._found[key]
-        if code not in self._codes:
-            self._codes[code] = list(code.co_positions())
-        line, end_line, column, end_column = self._codes[code][lasti // 2]
-        found = None if None in (line, end_line, column, end_column) else (line, column, end_line, end_column)
-        self._found[key] = found
-        return found
 
 
 class _PassEvents:
@@ -495,45 +243,6 @@ class _PassEvents:
         leaves = [{"variable": name, "value": value, "grad_norm": norm} for name, _, value, norm in traced.leaves]
         event = {"event": "pass", "index": traced.index, "loss": traced.loss, "leaves": leaves}
         self._on_event({**event, "expected": traced.expected})
-
-
-formula_of = functools.cache(find_formula)
-
-
-def fit_json(plain: dict[str, Any], most: int = MOST_BYTES) -> str:
-    """A plain Recording as JSON of at most ``most`` bytes: full passes become light ones, then graphs go."""
-    while True:
-        text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
-        if len(text) <= most:
-            return text
-        full = [one for one in plain["passes"] if one["steps"]]
-        shed = full[1:-1:2] or full[:-1] or full
-        note = "The recording was larger than can be kept: some passes are kept without their steps."
-        if shed:
-            for one in shed:
-                one.update(steps=[], detail="light")
-            needed = {one["graph"] for one in plain["passes"] if one["steps"]}
-            needed |= {graph["id"] for graph in plain["graphs"][-1:]}
-        else:
-            note = "The recording was larger than can be kept: graphs were left out."
-            needed = {graph["id"] for graph in plain["graphs"][:-1]}
-            if not plain["graphs"]:
-                plain["passes"] = plain["passes"][:: 2 if len(plain["passes"]) > 1 else 1]
-                plain["stdout"], plain["variables"] = plain["stdout"][: most // 8], plain["variables"][:50]
-        if note not in plain["notes"]:
-            plain["notes"].append(note)
-        _keep_graphs(plain, needed)
-
-
-def _keep_graphs(plain: dict[str, Any], needed: set[str]) -> None:
-    plain["graphs"] = [graph for graph in plain["graphs"] if graph["id"] in needed]
-    known = {node["id"] for graph in plain["graphs"] for node in graph["nodes"]}
-    for one in plain["passes"]:
-        if one["graph"] not in needed:
-            one.update(graph=None, roots=[], leaves=[{**leaf, "node": None} for leaf in one["leaves"]], failed=None)
-    for variable in plain["variables"]:
-        if variable.get("grad_fn") not in known and "grad_fn" in variable:
-            variable["grad_fn"] = None
 
 
 def plain_problem(problem: Problem | None) -> dict[str, Any] | None:
@@ -560,65 +269,11 @@ def _fail_early(program: Program, problem: Problem, timings: dict[str, float]) -
     return fail_plain(program, status, problem, timings=timings)
 
 
-def describe_value(value: Any) -> tuple[str, str]:
-    """The kind of a variable and a short text, made without running any code of the program's classes."""
-    kind = type(value)
-    if value is None or kind is bool:
-        return ("none" if value is None else "bool"), str(value)
-    if kind in (int, float, complex):
-        return "number", _short(value)
-    if kind is str:
-        return "text", repr(value[:200])
-    if kind is range:
-        return "range", _short(value)
-    if kind in (list, tuple, dict, set):
-        inner = value.values() if kind is dict else value
-        is_plain = len(value) <= 16 and all(type(item) in (int, float, bool, str, type(None)) for item in inner)
-        return kind.__name__, _short(value) if is_plain else f"{len(value)} items"
-    if isinstance(value, torch.nn.Module):
-        return "module", f"{kind.__name__}{_tell_parameters(value)}"
-    if isinstance(value, torch.optim.Optimizer):
-        return "optimizer", f"{kind.__name__}, lr {', '.join(_short(group.get('lr')) for group in value.param_groups)}"
-    if kind is np.ndarray:
-        return "array", f"shape {value.shape}, {value.dtype}"
-    if isinstance(value, torch.device | torch.dtype | torch.Size):
-        return kind.__name__.lower(), str(value)
-    if isinstance(value, type):
-        return "class", value.__name__
-    if callable(value) and hasattr(value, "__name__"):
-        return "function", str(value.__name__)
-    return "object", kind.__name__
-
-
-def _tell_parameters(module: torch.nn.Module) -> str:
-    try:
-        return f", {sum(map(torch.Tensor.numel, module.parameters())):,} parameters"
-    except Exception:
-        # A lazy module that has seen no input yet, or an __init__ without super().__init__().
-        return ""
-
-
-def _short(value: Any) -> str:
-    try:
-        return repr(value)[:200]
-    except ValueError:
-        # An int of more than 4300 digits has no decimal text.
-        return f"an integer of {value.bit_length()} bits" if type(value) is int else f"{len(value)} items"
-
-
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)[:MOST_MESSAGE]
     except Exception as second:
         return f"(its message could not be read: {type(second).__name__})"
-
-
-def _live_grad_fn(tensor: torch.Tensor) -> Any:
-    try:
-        return tensor.grad_fn
-    except RuntimeError:
-        # A view that was changed in place where that is not allowed has no grad_fn any more.
-        return None
 
 
 def _milliseconds(began: float) -> float:

@@ -98,7 +98,8 @@ class Answer:
     def _run(self, request: dict[str, Any]) -> None:
         import torch
 
-        from explorer.recorder import fit_json, record_plain
+        from explorer.recorder import record_plain
+        from explorer.transcript import fit_json
 
         limits = Limits(**request["limits"])
         program = Program(**request["program"])
