@@ -21,6 +21,11 @@ HEADER = """digraph {
 \tedge [fontname=monospace fontsize=11 arrowsize=0.7]
 """
 
+MOST_LABELLED = 60
+"""In larger graphs no room is kept for the gradients: labels on edges are what makes dot slow."""
+
+HASTE = "\tgraph [splines=line nslimit=1 nslimit1=1]\n"
+
 _STATEMENT = re.compile(r'^\t"([^"]+)"(?: -> "([^"]+)")?', re.MULTILINE)
 
 
@@ -29,10 +34,11 @@ def decorate_dot(
 ) -> str:
     """The DOT text to lay out: ids ``n3``, ``n3.variable``, ``n3.saved.self``, ``n0.output`` and edges ``n0-1``."""
     nodes = {node.id: node for node in graph.nodes}
+    is_large = len(graph.nodes) > MOST_LABELLED
     slots = defaultdict(list)
     for edge in graph.edges:
         slots[edge.target, edge.source].append(edge)
-    labels = _gradient_labels(passes)
+    labels = {} if is_large else _gradient_labels(passes)
     lines = []
     for tail, head in _STATEMENT.findall(graph.dot):
         if ".saved." in tail or ".saved." in head:
@@ -48,7 +54,7 @@ def decorate_dot(
                 lines.append(f'\t"{tail}" -> "{head}" [class=plain id="{tail}--{head}"]\n')
         else:
             lines.append(_node_statement(tail, nodes, show_attributes))
-    return HEADER + "".join(lines) + "}\n"
+    return HEADER + (HASTE if is_large else "") + "".join(lines) + "}\n"
 
 
 def escape(text: str) -> str:

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import io
+import math
 import random
 import signal
 import sys
@@ -39,7 +40,6 @@ _UNPACKING = {
     "checkpoint_sequential",
     "disable_saved_tensors_hooks",
 }
-_LIMITS = {"TimeLimit", "MemoryLimit", "Stopped"}
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
 
 
@@ -91,7 +91,7 @@ def record_plain(
     timings["run_ms"] = _milliseconds(began)
     confine.release_reserve()
     output.flush()
-    if on_event is not None and problem is not None and problem.type in _LIMITS:
+    if on_event is not None and problem is not None and run.is_limited:
         # Should writing it all down take too long as well, this much is known.
         on_event({"event": "interrupted", "problem": plain_problem(problem)})
     began = time.perf_counter()
@@ -112,7 +112,7 @@ class Output(io.TextIOBase):
         self._pending = 0
         self._on_event = on_event
         self._interval = interval
-        self._told = time.perf_counter()
+        self._told = -math.inf
         self.truncated = False
 
     def writable(self) -> bool:
@@ -127,8 +127,11 @@ class Output(io.TextIOBase):
         if room > 0 and text:
             self._parts.append(text[:room])
             self._length += min(len(text), room)
-        if self._on_event is not None and time.perf_counter() - self._told > self._interval:
-            self.flush()
+        if self._on_event is not None:
+            # print() writes its line break by itself; what was told last may be all that a crash leaves.
+            waited = time.perf_counter() - self._told
+            if waited > self._interval and (text.endswith("\n") or waited > 4 * self._interval):
+                self.flush()
         return len(text)
 
     def flush(self) -> None:
@@ -160,6 +163,7 @@ class Run:
         names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         self.notes: list[str] = []
+        self.is_limited = False
         self._program = program
         self._namespace = namespace
         self._positions = Positions(tree)
@@ -182,16 +186,18 @@ class Run:
             with self._tracer, _limited(time_limit):
                 exec(code, self._namespace)
         except TimeLimit as error:
+            self.is_limited = True
             message = f"the program ran for more than {time_limit:g} s"
             return self._problem("TimeLimit", message, error)
         except Stopped as error:
+            self.is_limited = True
             return self._problem("Stopped", "the run was stopped", error)
         except BaseException as error:
             message = _text_of(error)
-            is_memory = isinstance(error, MemoryError) or (
+            self.is_limited = isinstance(error, MemoryError) or (
                 isinstance(error, RuntimeError) and any(words in message for words in _OUT_OF_MEMORY)
             )
-            return self._problem("MemoryLimit" if is_memory else type(error).__name__, message, error)
+            return self._problem("MemoryLimit" if self.is_limited else type(error).__name__, message, error)
         return None
 
     def _problem(self, kind: str, message: str, error: BaseException) -> Problem:
@@ -213,7 +219,7 @@ class Run:
             for name, value in list(self._namespace.items())[: MOST_VARIABLES + len(policy.PREDEFINED)]
             if name not in policy.PREDEFINED and not name.startswith("__") and not policy.is_facade(value)
         ]
-        status = "ok" if problem is None else "limit" if problem.type in _LIMITS else "error"
+        status = "ok" if problem is None else "limit" if self.is_limited else "error"
         return {
             "schema": SCHEMA,
             "program": self._program.to_plain(),

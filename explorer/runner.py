@@ -117,6 +117,8 @@ class Run:
             problem = self._problem("OutputLimit", "the recording grew past what can be kept", event)
         elif status == -24:
             problem = self._problem("TimeLimit", "the program used up its processor time", event)
+        elif status == 1 and event.get("trace"):
+            problem = self._problem("Crash", f"the recorder failed: {event['trace'].strip()[-1000:]}", event)
         else:
             named = f"signal {-status}" if isinstance(status, int) and status < 0 else f"status {status}"
             problem = self._problem("Crash", f"the process that ran the program ended with {named}", event)

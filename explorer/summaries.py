@@ -19,6 +19,7 @@ class _Names(dict):
 
 
 _DTYPES = _Names()
+_TENSORS = (torch.Tensor, torch.nn.Parameter)
 _STATISTICS = ("min", "max", "mean", "l2", "nan", "inf")
 
 
@@ -40,6 +41,10 @@ class Summarizer:
         """
         if tensor is None:
             return None
+        if type(tensor) not in _TENSORS and isinstance(tensor, torch.Tensor):
+            # A subclass may tell of itself what it likes.
+            with torch._C.DisableTorchFunctionSubclass():
+                tensor = tensor.as_subclass(torch.Tensor)
         try:
             if tensor.numel() <= WHOLE:
                 values = tensor.tolist()
@@ -84,7 +89,7 @@ class Summarizer:
         if known is not None and known[0]() is owner and known[1] == version:
             summary |= known[2]
         else:
-            found = measure(values)
+            found = measure(values) if 0 not in values.stride() else _measure_expanded(values)
             summary |= found
             if version is not None:
                 self._measured[id(owner)] = (weakref.ref(owner), version, found)
@@ -121,6 +126,18 @@ def measure(values: torch.Tensor) -> dict[str, Any]:
         nan, inf = int(values.isnan().sum()), int(values.isinf().sum())
     low, high, mean, l2 = map(_number, numbers)
     return dict(zip(_STATISTICS, (low, high, mean, l2, nan, inf), strict=True))
+
+
+def _measure_expanded(values: torch.Tensor) -> dict[str, Any]:
+    """``measure`` of a tensor that repeats its memory (``expand``), without reading the repetitions."""
+    once = values
+    for dim, stride in enumerate(values.stride()):
+        if stride == 0:
+            once = once.narrow(dim, 0, 1)
+    found = measure(once)
+    times = values.numel() // once.numel()
+    l2 = found["l2"] if isinstance(found["l2"], str) else _number(found["l2"] * math.sqrt(times))
+    return found | {"l2": l2, "nan": found["nan"] * times, "inf": found["inf"] * times}
 
 
 def _measurable(values: torch.Tensor) -> torch.Tensor:

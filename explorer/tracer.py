@@ -29,10 +29,10 @@ MOST_NODES = 25_000
 LOCAL_NODES = 64
 """Nodes are asked for their local derivative only in graphs up to this size."""
 
-FREE_FULL_SECONDS = 0.3
+FREE_FULL_SECONDS = 0.15
 """Full recording of passes may cost this much before the light record takes over."""
 
-FULL_SHARE = 0.04
+FULL_SHARE = 0.02
 """The share of a long run's time that further full records may take."""
 
 KEPT_FULL = 48
@@ -41,8 +41,8 @@ KEPT_FULL = 48
 DRAWN_BY_TORCHVIZ = 40
 """At most so many graphs of one run are drawn by torchviz; the others by our own walk in the same form."""
 
-NORM_SHARE = 0.05
-"""The share of a run's time that gradient norms and events of light passes may take."""
+LIGHT_SHARE = 0.03
+"""The share of a run's time that the leaves and gradient norms of light passes may take."""
 
 as_plain_tensors = torch._C.DisableTorchFunctionSubclass
 """While it is entered, tensors of the program's own subclasses are read without their ``__torch_function__``."""
@@ -169,6 +169,8 @@ class Tracer:
         self._light_seconds = 0.0
         self._started = 0.0
         self._sites: dict[tuple[int, int], int] = {}
+        self._models: dict[tuple[int, int], TracedPass] = {}
+        self._full_passes: list[TracedPass] = []
         self._expected: dict[tuple[int, int], int | None] = {}
         self._hooked_leaves: dict[int, weakref.ref] = {}
         self._hooked_nodes: set[int] = set()
@@ -277,6 +279,8 @@ class Tracer:
         self._count_site(traced, frame)
         was_full = self.is_full
         self.passes.append(traced)
+        if was_full and frame is not None:
+            self._models[id(frame.f_code), frame.f_lasti] = traced
         run = functools.partial(run, outputs, *args, **kwargs)
         try:
             if was_full:
@@ -390,16 +394,18 @@ class Tracer:
             walk.release()
 
     def _run_light(self, traced: TracedPass, roots: list[Any], run: Callable[[], Any]) -> Any:
+        """Keep the loss, and the leaves as far as the time allows."""
         began = time.perf_counter()
-        model = next((old for old in reversed(self.passes[:-1]) if old.is_full and old.place == traced.place), None)
+        if self._light_seconds > LIGHT_SHARE * (began - self._started):
+            return run()
         variables = list(engine.walk_leaves(roots))
-        names = dict.fromkeys(map(id, variables))
-        if model is not None and model.graph is not None and len(model.graph.leaves) == len(variables):
+        model = self._models.get((id(traced.place[0]), traced.place[1])) if traced.place else None
+        graph = model.graph if model is not None else None
+        index_of: dict[int, int] = {}
+        if graph is not None and len(graph.leaves) == len(variables):
             # The same line with as many leaves: the last full pass of that line tells their names.
-            traced.graph, traced.roots = model.graph, model.roots
-            by_id = {key: index for index, key in model.graph.leaf_ids.items()}
-        else:
-            by_id = {}
+            traced.graph, traced.roots = graph, model.roots
+            index_of = {key: index for index, key in graph.leaf_ids.items()}
         summarize = self.summarizer.summarize
         values = [summarize(variable) if variable.numel() <= 8 else None for variable in variables]
         self._light_seconds += time.perf_counter() - began
@@ -407,12 +413,10 @@ class Tracer:
             return run()
         finally:
             began = time.perf_counter()
-            is_cheap = self._light_seconds < NORM_SHARE * (began - self._started)
             for variable, value in zip(variables, values, strict=True):
-                index = by_id.get(id(variable))
-                name = model.graph.leaves[index][0] if model and index is not None else names[id(variable)]
-                norm = gradient_norm(variable.grad) if is_cheap or variable.numel() <= 64 else None
-                traced.leaves.append((name, index, value, norm))
+                index = index_of.get(id(variable))
+                name = graph.leaves[index][0] if index is not None else None
+                traced.leaves.append((name, index, value, gradient_norm(variable.grad)))
             self._light_seconds += time.perf_counter() - began
 
     def _describe(self, graph: TracedGraph, nodes: list[Any]) -> TracedGraph:
@@ -543,19 +547,21 @@ class Tracer:
         if last.expected is not None and self._sites[id(last.place[0]), last.place[1]] == last.expected - 1:
             return True
         if last.is_full:
+            self._full_passes.append(last)
             self._thin()
         elapsed = time.perf_counter() - self._started
         return self._full_seconds < max(FREE_FULL_SECONDS, FULL_SHARE * elapsed)
 
     def _thin(self) -> None:
         """Keep every second of the full passes once they are too many."""
-        full = [traced for traced in self.passes if traced.is_full]
+        full = self._full_passes
         if len(full) <= KEPT_FULL:
             return
         for position, traced in enumerate(full[1:-1], start=1):
             if position % 2 and traced.index not in self._wanted:
                 traced.events, traced.single, traced.local = None, None, {}
                 traced.graph = full[position - 1].graph
+        self._full_passes = [traced for traced in full if traced.is_full]
 
 
 def _loss_of(output: Any) -> Any:

@@ -212,7 +212,6 @@ def test_native_crash_costs_its_own_run_and_tells_its_line(runner: Runner) -> No
     assert_runs(runner)
 
 
-@pytest.mark.xfail(strict=True, reason="what is printed goes out every 50 ms, and a native crash is sooner")
 def test_what_was_printed_before_a_native_crash_is_kept(runner: Runner) -> None:
     assert run_timed(runner, "print('before')\n" + NATIVE_CRASH).stdout == "before\n"
 
