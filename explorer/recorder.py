@@ -3,7 +3,6 @@
 import ast
 import contextlib
 import io
-import math
 import random
 import signal
 import sys
@@ -112,7 +111,7 @@ class Output(io.TextIOBase):
         self._pending = 0
         self._on_event = on_event
         self._interval = interval
-        self._told = -math.inf
+        self._told = time.perf_counter() - interval
         self.truncated = False
 
     def writable(self) -> bool:
