@@ -121,24 +121,29 @@ def lay_out(text: str) -> str:
 class Child:
     """A forked worker as its host sees it."""
 
-    number: int
     pid: int
+    orders: int
     output: int
     trace: int
-    deadline: float
-    stage: str = "running"
+    number: int = 0
+    deadline: float = 0.0
+    stage: str = "spare"
     pending: bytearray = field(default_factory=bytearray)
     traced: bytearray = field(default_factory=bytearray)
     received: int = 0
 
 
 class Host:
-    """Forks a worker for every request, passes on what it says, and ends it when its time is over."""
+    """Forks a worker for every request, passes on what it says, and ends it when its time is over.
+
+    While nothing runs, one worker waits forked, so that the next request need not wait for a fork.
+    """
 
     def __init__(self, answers: BinaryIO) -> None:
         self._answers = answers
         self._selector = selectors.DefaultSelector()
         self._children: dict[int, Child] = {}
+        self._spare: Child | None = None
         self._waiting: list[dict[str, Any]] = []
         self._input = bytearray()
 
@@ -146,8 +151,13 @@ class Host:
         """Serve until standard input ends; then end every worker."""
         os.set_blocking(0, False)
         self._selector.register(0, selectors.EVENT_READ, None)
+        # A signal that comes before a worker has its handlers must not end it.
+        for number in filter(None, _STOP_SIGNALS.values()):
+            signal.signal(number, signal.SIG_IGN)
         is_open = True
         while is_open:
+            if self._spare is None and not self._children:
+                self._spare = self._fork()
             for key, _ in self._selector.select(self._patience()):
                 if key.data is None:
                     is_open = self._read_requests()
@@ -155,7 +165,7 @@ class Host:
                     # Its other pipe, ready in the same moment, may have ended it.
                     self._read_child(*key.data)
             self._end_overdue()
-        for child in list(self._children.values()):
+        for child in [*self._children.values(), *filter(None, [self._spare])]:
             self._kill(child)
 
     def _patience(self) -> float | None:
@@ -190,39 +200,61 @@ class Host:
         return sum(child.stage != "drawing" for child in self._children.values())
 
     def _start(self, request: dict[str, Any]) -> None:
-        output, child_output = os.pipe()
-        trace, child_trace = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            self._become_worker(request, child_output, child_trace)
-        os.close(child_output)
-        os.close(child_trace)
+        child, self._spare = self._spare or self._fork(), None
+        order = memoryview(json.dumps(request).encode() + b"\n")
+        # Should the waiting worker have died, its end is told like that of any other.
+        with contextlib.suppress(BrokenPipeError):
+            while order:
+                order = order[os.write(child.orders, order) :]
+        os.close(child.orders)
         is_run = request["do"] == "run"
         seconds = request["limits"]["seconds" if is_run else "layout_seconds"]
-        child = Child(request["id"], pid, output, trace, time.monotonic() + seconds + (GRACE if is_run else 0.0))
+        child.number = request["id"]
+        child.deadline = time.monotonic() + seconds + (GRACE if is_run else 0.0)
         child.stage = "running" if is_run else "drawing"
         self._children[child.number] = child
-        for descriptor in (output, trace):
-            os.set_blocking(descriptor, False)
+        for descriptor in (child.output, child.trace):
             self._selector.register(descriptor, selectors.EVENT_READ, (child, descriptor))
 
-    def _become_worker(self, request: dict[str, Any], output: int, trace: int) -> None:
+    def _fork(self) -> Child:
+        """A worker that waits for its request."""
+        orders, ours = os.pipe()
+        output, theirs = os.pipe()
+        trace, told = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            self._become_worker(orders, theirs, told)
+        for descriptor in (orders, theirs, told):
+            os.close(descriptor)
+        for descriptor in (output, trace):
+            os.set_blocking(descriptor, False)
+        return Child(pid, ours, output, trace)
+
+    def _become_worker(self, orders: int, output: int, trace: int) -> None:
         """The child's whole life; it never returns."""
+        import fcntl  # not on Windows, where nothing is forked
+
         status = 1
         try:
             confine.die_with_parent()
             os.setsid()
+            # First out of the way of the numbers that they are to have.
+            kept = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 64) for descriptor in (output, trace, orders)]
             nothing = os.open(os.devnull, os.O_RDWR)
             for descriptor in (0, 1, 2):
                 os.dup2(nothing, descriptor)
-            stream = os.fdopen(os.dup2(output, 3), "wb", buffering=0)
-            os.dup2(trace, 4)
-            os.closerange(5, 256)
+            for descriptor, number in zip(kept, (3, 4, 5), strict=True):
+                os.dup2(descriptor, number)
+            os.closerange(6, 256)
             faulthandler.enable(4, all_threads=False)
             faulthandler.register(_STOP_SIGNALS["tell"], 4, all_threads=False)
             os.environ.clear()
-            confine.limit_resources(Limits(**request["limits"]), draws=request["do"] == "draw")
-            Answer(stream, request["id"], numbered=False).give(request)
+            with os.fdopen(5, "rb") as line:
+                request = json.loads(line.readline() or b"{}")
+            if request:
+                confine.limit_resources(Limits(**request["limits"]), draws=request["do"] == "draw")
+                stream = os.fdopen(3, "wb", buffering=0)
+                Answer(stream, request["id"], numbered=False).give(request)
             status = 0
         except BaseException as error:
             os.write(4, f"{type(error).__name__}: {error}".encode()[:2000])

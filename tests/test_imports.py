@@ -19,6 +19,7 @@ explorer.summaries explorer.dot explorer.policy explorer.narrate
 explorer.check explorer.explain explorer.engine explorer.fold explorer.draw explorer.plot
 explorer.names
 explorer.tracer
+explorer.transcript
 explorer.recorder
 explorer.worker explorer.runner
 explorer.__main__
