@@ -35,6 +35,7 @@ class Watcher(Protocol):
 
     is_full: bool
     is_inside: bool
+    bare_left: int
     modules: list[torch.nn.Module]
 
     def call_outside(self, function: Callable, gives_gradient: bool, args: tuple, kwargs: dict[str, Any]) -> Any: ...
@@ -152,6 +153,8 @@ def _outside(function: Callable, position: int, gradient: str) -> Callable:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if not _active:
+            return function(*args, **kwargs)
+        if _active[-1].bare_left > 0:
             return function(*args, **kwargs)
         given = args[position] if len(args) > position else kwargs.get(gradient)
         return _active[-1].call_outside(function, given is not None, args, kwargs)

@@ -47,6 +47,9 @@ LIGHT_SHARE = 0.03
 as_plain_tensors = torch._C.DisableTorchFunctionSubclass
 """While it is entered, tensors of the program's own subclasses are read without their ``__torch_function__``."""
 
+BARE_PASSES = 24
+"""So many light passes in a row keep their loss alone where time is short."""
+
 _REARRANGING = frozenset(
     f"{name}Backward{number}"
     for name in ("T", "Transpose", "Permute", "View", "UnsafeView", "ReshapeAlias", "Unsqueeze", "Squeeze", "Clone")
@@ -164,6 +167,7 @@ class Tracer:
         self.is_inside = False
         self._is_called = False
         self._gives_gradient = False
+        self.bare_left = 0
         self._drawn = 0
         self._full_seconds = 0.0
         self._light_seconds = 0.0
@@ -215,6 +219,9 @@ class Tracer:
             return run(outputs, *args, **kwargs)
         self.is_inside = True
         try:
+            if self.bare_left > 0:
+                self.bare_left -= 1
+                return self._run_bare(run, outputs, args, kwargs)
             return self._run_backward(run, outputs, args, kwargs)
         finally:
             self.is_inside = False
@@ -397,6 +404,7 @@ class Tracer:
         """Keep the loss, and the leaves as far as the time allows."""
         began = time.perf_counter()
         if self._light_seconds > LIGHT_SHARE * (began - self._started):
+            self.bare_left = self._count_bare(traced)
             return run()
         variables = list(engine.walk_leaves(roots))
         model = self._models.get((id(traced.place[0]), traced.place[1])) if traced.place else None
@@ -418,6 +426,39 @@ class Tracer:
                 name = graph.leaves[index][0] if index is not None else None
                 traced.leaves.append((name, index, value, gradient_norm(variable.grad)))
             self._light_seconds += time.perf_counter() - began
+
+    def _count_bare(self, last: TracedPass) -> int:
+        """How many passes may now come with nothing but their loss: none that must be recorded in full."""
+        count = BARE_PASSES
+        if last.expected is not None and last.place is not None:
+            count = min(count, last.expected - 2 - self._sites[id(last.place[0]), last.place[1]])
+        return min([count, *(wanted - last.index - 2 for wanted in self._wanted if wanted > last.index)])
+
+    def _run_bare(self, run: Callable, outputs: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        frame = find_program_frame()
+        first = outputs[0]
+        traced = TracedPass(
+            index=len(self.passes),
+            kind="backward" if kwargs.get("accumulate_grad") else "grad",
+            place=None if frame is None else (frame.f_code, frame.f_lasti),
+            graph=None,
+            roots=[],
+            loss=_loss_of(first),
+            gradient=None,
+            retain_graph=bool(args[1]),
+            create_graph=bool(args[2]),
+            leaves=[],
+        )
+        self.passes.append(traced)
+        if frame is not None:
+            site = (id(frame.f_code), frame.f_lasti)
+            self._sites[site] = self._sites.get(site, 0) + 1
+            traced.expected = self._expected.get(site)
+        try:
+            return run(outputs, *args, **kwargs)
+        finally:
+            if self._on_pass is not None:
+                self._on_pass(traced)
 
     def _describe(self, graph: TracedGraph, nodes: list[Any]) -> TracedGraph:
         """Fill in shapes, saved tensors and attributes, which the engine frees as it runs."""
@@ -568,7 +609,7 @@ def _loss_of(output: Any) -> Any:
     if not isinstance(output, torch.Tensor) or output.numel() != 1 or output.is_complex():
         return None
     try:
-        return plain_number(float(output.detach().item()))
+        return plain_number(float(output.item()))
     except (RuntimeError, NotImplementedError):
         # A functorch wrapper or a meta tensor has no number.
         return None

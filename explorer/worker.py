@@ -28,6 +28,22 @@ GRACE = 0.45
 MOST_BYTES = 64_000_000
 """A worker that answers more than this is ended."""
 
+_WARM_UP = """
+import numpy as np
+x = torch.tensor(2.0, requires_grad=True)
+y = 3 * torch.sigmoid(x) + 5
+y.backward()
+print(x.grad, y, torch.rand(2, 3), np.ones(2))
+net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+optimizer = optim.Adam(net.parameters(), lr=0.01)
+for step in range(2):
+    loss = F.cross_entropy(net(torch.randn(5, 4)), torch.tensor([0, 1, 0, 1, 1]))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    print(f"{loss.item():.4f}")
+"""
+
 _STOP_SIGNALS = {"stop": getattr(signal, "SIGUSR2", None), "tell": getattr(signal, "SIGUSR1", None)}
 _PROGRAM_LINE = re.compile(rb'File "' + re.escape(FILENAME).encode() + rb'", line (\d+)')
 
@@ -64,7 +80,8 @@ def warm_up(device: str) -> None:
     # A process that ran a parallel op before it forked would leave its children hanging in the next one.
     torch.set_num_threads(1)
     policy.warm_up()
-    record_plain(Program("x = torch.tensor(2.0, requires_grad=True)\ny = 3 * torch.sigmoid(x) + 5\ny.backward()\n"))
+    for _ in range(3):
+        record_plain(Program(_WARM_UP))
     if device != "cpu":
         torch.ones(1, device=device).sum().item()
     gc.collect()
