@@ -1,7 +1,8 @@
 """PyTorch's autograd engine as far as it is private: the graph it built, hooks on nodes, its entry points.
 
-Nothing of it is rebuilt or changed. Everything private of torch that recording relies on is named in this
-module (and ``_base`` and ``_version`` in explorer.summaries).
+The graph is read, never rebuilt. The entry points that ``install`` names are wrapped, once per process; without
+a watcher the wrappers pass on what they are given. Everything private of torch that recording relies on is
+named here, but for ``_base``, ``_is_view`` and ``_version`` of tensors (explorer.summaries, explorer.names).
 """
 
 import functools
@@ -23,6 +24,9 @@ from explorer.program import FILENAME
 from explorer.summaries import plain_number
 
 __all__ = ["get_mode", "pop_mode", "push_mode", "sequence_nr"]
+
+as_plain_tensors = torch._C.DisableTorchFunctionSubclass
+"""While it is entered, tensors of the program's own subclasses are read without their ``__torch_function__``."""
 
 LEAF_SEQUENCE = 2**64 - 1
 """The sequence number of every AccumulateGrad: the engine takes them first."""
@@ -118,7 +122,7 @@ def install() -> None:
     _replace(torch.Tensor, "register_hook", register_hook)
     apply = torch.autograd.Function.apply.__func__
 
-    def noted_apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+    def noted_apply(cls: type, /, *args: Any, **kwargs: Any) -> Any:
         before = sequence_nr()
         output = apply(cls, *args, **kwargs)
         # Function.apply passes by every mode, so it is watched by itself.
@@ -129,7 +133,7 @@ def install() -> None:
     _replace(torch.autograd.Function, "apply", classmethod(noted_apply))
     call = torch.nn.Module.__call__
 
-    def noted_call(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def noted_call(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
         if not _active:
             return call(module, *args, **kwargs)
         stack = _active[-1].modules
@@ -199,6 +203,10 @@ def walk_graph(roots: Sequence[Any]) -> Walk:
     return Walk(nodes, [index_of[node] for node in roots], names, sequences, edges, counts, single)
 
 
+class _Table(dict):
+    """The hooks of a node; the program's own handles keep weak references to it, which a plain dict has not."""
+
+
 _tables: list[tuple[dict, int]] | None = None
 
 
@@ -210,7 +218,7 @@ def _register_hook(table: dict | None, hook: Callable) -> tuple[dict, Any]:
     """
     if _tables is None:
         return _standard_register_hook(table, hook)
-    table = {} if table is None else table
+    table = _Table() if table is None else table
     table[id(hook)] = hook
     _tables.append((table, id(hook)))
     return table, None

@@ -18,11 +18,11 @@ import torch
 
 from explorer import confine, policy
 from explorer.check import Refused, check_program
-from explorer.engine import find_program_frame
+from explorer.engine import as_plain_tensors, find_program_frame
 from explorer.explain import explain_problem
 from explorer.program import FILENAME, Program, find_loops
 from explorer.recording import SCHEMA, Problem, Recording
-from explorer.tracer import TracedPass, Tracer, as_plain_tensors
+from explorer.tracer import TracedPass, Tracer
 from explorer.transcript import Positions, Transcript
 
 MOST_OUTPUT = 64_000

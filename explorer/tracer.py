@@ -44,9 +44,6 @@ DRAWN_BY_TORCHVIZ = 40
 LIGHT_SHARE = 0.03
 """The share of a run's time that the leaves and gradient norms of light passes may take."""
 
-as_plain_tensors = torch._C.DisableTorchFunctionSubclass
-"""While it is entered, tensors of the program's own subclasses are read without their ``__torch_function__``."""
-
 BARE_PASSES = 24
 """So many light passes in a row keep their loss alone where time is short."""
 
@@ -72,6 +69,7 @@ class TracedGraph:
     hooked: set[int] = field(default_factory=set)
     leaves: dict[int, tuple[str | None, dict[str, Any] | None]] = field(default_factory=dict)
     leaf_ids: dict[int, int] = field(default_factory=dict)
+    leaf_refs: dict[int, weakref.ref] = field(default_factory=dict)
     saved: dict[int, dict[str, Any]] = field(default_factory=dict)
     attributes: dict[int, dict[str, Any]] = field(default_factory=dict)
     calls: dict[int, tuple] = field(default_factory=dict)
@@ -173,6 +171,7 @@ class Tracer:
         self._light_seconds = 0.0
         self._started = 0.0
         self._sites: dict[tuple[int, int], int] = {}
+        self._last_to_come: set[tuple[int, int]] = set()
         self._models: dict[tuple[int, int], TracedPass] = {}
         self._full_passes: list[TracedPass] = []
         self._expected: dict[tuple[int, int], int | None] = {}
@@ -262,37 +261,24 @@ class Tracer:
 
     def _run_backward(self, run: Callable, outputs: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         roots = list(engine.find_roots(outputs))
-        if len(roots) < len(outputs):
+        if not roots or len(roots) < len(outputs):
             # The engine is about to say which output has no grad_fn.
             return run(outputs, *args, **kwargs)
         began = time.perf_counter()
         frame = find_program_frame()
         gradients = args[0] if args else ()
-        first = outputs[0]
-        traced = TracedPass(
-            index=len(self.passes),
-            kind="backward" if kwargs.get("accumulate_grad") else "grad",
-            place=None if frame is None else (frame.f_code, frame.f_lasti),
-            graph=None,
-            roots=[],
-            loss=_loss_of(first),
-            gradient=None,
-            retain_graph=bool(args[1]),
-            create_graph=bool(args[2]),
-            leaves=[],
-        )
+        traced = self._new_pass(outputs[0], frame, args, kwargs)
         if self._gives_gradient and gradients:
             traced.gradient = self.summarizer.summarize(gradients[0])
-        self._count_site(traced, frame)
         was_full = self.is_full
-        self.passes.append(traced)
         if was_full and frame is not None:
             self._models[id(frame.f_code), frame.f_lasti] = traced
+        inputs = args[3] if len(args) > 3 else ()
         run = functools.partial(run, outputs, *args, **kwargs)
         try:
             if was_full:
-                return self._run_full(traced, roots, outputs, args[3] if len(args) > 3 else (), run, frame)
-            return self._run_light(traced, roots, run)
+                return self._run_full(traced, roots, outputs, inputs, run, frame)
+            return self._run_light(traced, roots, inputs, run)
         finally:
             spent = time.perf_counter() - began
             if was_full:
@@ -325,12 +311,17 @@ class Tracer:
             name = names.get(id(variable))
             graph.leaves[index] = (name, summarize(variable))
             graph.leaf_ids[index] = id(variable)
+            graph.leaf_refs[index] = weakref.ref(variable)
         if graph.total > MOST_NODES:
             traced.graph = self._cut(graph)
             try:
-                return run()
+                result = run()
+                if traced.kind == "grad":
+                    self._note_results(traced, graph, variables, inputs, result)
+                else:
+                    self._finish_leaves(traced, graph, variables, {})
+                return result
             finally:
-                self._finish_leaves(traced, graph, variables, {})
                 walk.release()
         self._mark_hooked(graph, variables)
         traced.graph = self._describe(graph, nodes)
@@ -400,7 +391,7 @@ class Tracer:
                 self._finish_leaves(traced, graph, variables, after)
             walk.release()
 
-    def _run_light(self, traced: TracedPass, roots: list[Any], run: Callable[[], Any]) -> Any:
+    def _run_light(self, traced: TracedPass, roots: list[Any], inputs: Any, run: Callable[[], Any]) -> Any:
         """Keep the loss, and the leaves as far as the time allows."""
         began = time.perf_counter()
         if self._light_seconds > LIGHT_SHARE * (began - self._started):
@@ -413,47 +404,49 @@ class Tracer:
         if graph is not None and len(graph.leaves) == len(variables):
             # The same line with as many leaves: the last full pass of that line tells their names.
             traced.graph, traced.roots = graph, model.roots
-            index_of = {key: index for index, key in graph.leaf_ids.items()}
+            index_of = {id(leaf()): index for index, leaf in graph.leaf_refs.items()}
         summarize = self.summarizer.summarize
         values = [summarize(variable) if variable.numel() <= 8 else None for variable in variables]
         self._light_seconds += time.perf_counter() - began
-        try:
-            return run()
-        finally:
-            began = time.perf_counter()
-            for variable, value in zip(variables, values, strict=True):
-                index = index_of.get(id(variable))
-                name = graph.leaves[index][0] if index is not None else None
-                traced.leaves.append((name, index, value, gradient_norm(variable.grad)))
-            self._light_seconds += time.perf_counter() - began
+        result = run()
+        began = time.perf_counter()
+        gradients = {id(tensor): gradient for tensor, gradient in zip(inputs, result, strict=False)} if inputs else {}
+        for variable, value in zip(variables, values, strict=True):
+            index = index_of.get(id(variable))
+            name = graph.leaves[index][0] if index is not None else None
+            gradient = gradients.get(id(variable)) if traced.kind == "grad" else variable.grad
+            traced.leaves.append((name, index, value, gradient_norm(gradient)))
+        self._light_seconds += time.perf_counter() - began
+        return result
 
     def _count_bare(self, last: TracedPass) -> int:
         """How many passes may now come with nothing but their loss: none that must be recorded in full."""
-        count = BARE_PASSES
-        if last.expected is not None and last.place is not None:
-            count = min(count, last.expected - 2 - self._sites[id(last.place[0]), last.place[1]])
-        return min([count, *(wanted - last.index - 2 for wanted in self._wanted if wanted > last.index)])
+        upcoming = [self._expected[site] - 2 - count for site, count in self._sites.items() if self._expected[site]]
+        upcoming += [wanted - last.index - 2 for wanted in self._wanted if wanted > last.index]
+        return min([BARE_PASSES, *upcoming])
 
-    def _run_bare(self, run: Callable, outputs: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        frame = find_program_frame()
-        first = outputs[0]
+    def _new_pass(self, output: Any, frame: FrameType | None, args: tuple, kwargs: dict[str, Any]) -> TracedPass:
         traced = TracedPass(
             index=len(self.passes),
             kind="backward" if kwargs.get("accumulate_grad") else "grad",
             place=None if frame is None else (frame.f_code, frame.f_lasti),
             graph=None,
             roots=[],
-            loss=_loss_of(first),
+            loss=_loss_of(output),
             gradient=None,
             retain_graph=bool(args[1]),
             create_graph=bool(args[2]),
             leaves=[],
         )
         self.passes.append(traced)
-        if frame is not None:
-            site = (id(frame.f_code), frame.f_lasti)
-            self._sites[site] = self._sites.get(site, 0) + 1
-            traced.expected = self._expected.get(site)
+        self._count_site(traced, frame)
+        return traced
+
+    def _run_bare(self, run: Callable, outputs: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        roots = list(engine.find_roots(outputs))
+        if not roots or len(roots) < len(outputs):
+            return run(outputs, *args, **kwargs)
+        traced = self._new_pass(outputs[0], find_program_frame(), args, kwargs)
         try:
             return run(outputs, *args, **kwargs)
         finally:
@@ -571,38 +564,46 @@ class Tracer:
     # -- how much to record --------------------------------------------------------------------------
 
     def _count_site(self, traced: TracedPass, frame: FrameType | None) -> None:
+        """Count the pass at its place of the program, anew where the loops around that place began again."""
         if frame is None:
             return
         # A code object hashes all that it holds, each time; its id does as well while the tracer keeps the pass.
         site = (id(frame.f_code), frame.f_lasti)
-        self._sites[site] = self._sites.get(site, 0) + 1
-        if site not in self._expected:
-            self._expected[site] = _expected_passes(self._loops, frame)
-        traced.expected = self._expected[site]
+        count = self._sites.get(site, 0) + 1
+        expected = self._expected.get(site)
+        if site not in self._expected or (expected is not None and count > expected):
+            count, expected = 1, _expected_passes(self._loops, frame)
+            self._expected[site] = expected
+        self._sites[site] = count
+        traced.expected = expected
+        if expected is not None and count == expected - 1:
+            self._last_to_come.add(site)
+        else:
+            self._last_to_come.discard(site)
 
     def _decide_full(self, last: TracedPass) -> bool:
         """Whether what follows up to the end of the next pass is recorded in full."""
-        upcoming = last.index + 1
-        if upcoming in self._wanted:
-            return True
-        if last.expected is not None and self._sites[id(last.place[0]), last.place[1]] == last.expected - 1:
-            return True
         if last.is_full:
             self._full_passes.append(last)
             self._thin()
+        if last.index + 1 in self._wanted or self._last_to_come:
+            return True
         elapsed = time.perf_counter() - self._started
         return self._full_seconds < max(FREE_FULL_SECONDS, FULL_SHARE * elapsed)
 
     def _thin(self) -> None:
-        """Keep every second of the full passes once they are too many."""
-        full = self._full_passes
-        if len(full) <= KEPT_FULL:
+        """Keep every second of the full passes of each place once they are too many."""
+        if len(self._full_passes) <= KEPT_FULL:
             return
-        for position, traced in enumerate(full[1:-1], start=1):
-            if position % 2 and traced.index not in self._wanted:
-                traced.events, traced.single, traced.local = None, None, {}
-                traced.graph = full[position - 1].graph
-        self._full_passes = [traced for traced in full if traced.is_full]
+        places: dict[Any, list[TracedPass]] = {}
+        for traced in self._full_passes:
+            places.setdefault(traced.place and (id(traced.place[0]), traced.place[1]), []).append(traced)
+        for full in places.values():
+            for position, traced in enumerate(full[1:-1], start=1):
+                if position % 2 and traced.index not in self._wanted:
+                    traced.events, traced.single, traced.local = None, None, {}
+                    traced.graph, traced.roots = full[position - 1].graph, full[position - 1].roots
+        self._full_passes = [traced for traced in self._full_passes if traced.is_full]
 
 
 def _loss_of(output: Any) -> Any:

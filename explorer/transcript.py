@@ -39,6 +39,7 @@ class Transcript:
         self._graphs: list[dict[str, Any]] = []
         self._graph_ids: dict[int, str] = {}
         self._same: dict[tuple, TracedGraph] = {}
+        self._kept: list[TracedGraph] = []
 
     def to_plain(self) -> dict[str, Any]:
         """``variables``, ``graphs`` and ``passes`` of the Recording."""
@@ -116,6 +117,8 @@ class Transcript:
         """Give the graph's nodes their ids, once, and keep its plain form; returns the ids."""
         if id(graph) in self._graph_ids:
             return self._ids[id(graph)]
+        # Known by its id() from here on, so it must live.
+        self._kept.append(graph)
         base = self._next_id
         ids = [f"n{base + index}" for index in range(len(graph.names))]
         self._next_id += len(ids)

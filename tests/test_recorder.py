@@ -552,3 +552,68 @@ def test_the_recording_holds_no_live_tensor() -> None:
             walk(item)
 
     walk(plain)
+
+
+def test_a_node_that_was_recorded_can_be_hooked_by_the_program_afterwards() -> None:
+    source = (
+        "x = torch.tensor(2.0, requires_grad=True)\ny = x ** 2\ny.backward(retain_graph=True)\n"
+        "handle = y.grad_fn.register_hook(lambda sent, received: (sent[0] * 10,))\ny.backward(retain_graph=True)\n"
+        "handle.remove()\ny.backward()\nprint(x.grad)\n"
+    )
+    recording = record(source)
+    assert recording.problem is None
+    assert recording.stdout == run_plain(source)[0] == "tensor(48.)\n"
+
+
+def test_a_module_may_take_any_keyword() -> None:
+    source = (
+        "class Net(nn.Module):\n    def forward(self, x, module=1, cls=2):\n        return x * module * cls\n"
+        "print(Net()(torch.ones(1), module=3, cls=5))\n"
+    )
+    assert record(source).stdout == "tensor([15.])\n"
+
+
+@pytest.mark.parametrize("call", ["torch.autograd.backward([])", "torch.autograd.grad([], [x], allow_unused=True)"])
+def test_a_backward_of_nothing_does_what_plain_python_does(call: str) -> None:
+    source = f"x = torch.ones(1, requires_grad=True)\nprint({call})\n"
+    printed, _, error = run_plain(source)
+    recording = record(source)
+    assert recording.stdout == printed
+    assert (recording.problem and recording.problem.message) == (error and str(error))
+
+
+def test_each_tensor_with_a_graph_of_its_own_has_it_drawn() -> None:
+    recording = record("x = torch.ones(2, requires_grad=True)\nu = x * 2\nv = x.exp()\nw = x.sin()\n")
+    assert len(recording.graphs) == 3
+    names = {node.id: node.name for graph in recording.graphs for node in graph.nodes}
+    made = {variable.name: names[variable.grad_fn] for variable in recording.variables if variable.grad_fn}
+    assert made == {"u": "MulBackward0", "v": "ExpBackward0", "w": "SinBackward0"}
+
+
+def test_a_light_pass_shows_the_graph_of_its_own_line_and_each_line_ends_in_full() -> None:
+    recording = record(
+        "a = torch.tensor(1.0, requires_grad=True)\nb = torch.tensor(1.0, requires_grad=True)\n"
+        "for i in range(400):\n    (a * 2).sin().backward()\n    (b * 3).exp().backward()\n"
+    )
+    for one in recording.passes:
+        graph = recording.graph(one.graph)
+        if graph is not None:
+            assert {leaf.variable for leaf in one.leaves} <= {"a" if one.line == 4 else "b"}
+            assert graph.nodes[0].name == ("SinBackward0" if one.line == 4 else "ExpBackward0")
+    assert recording.passes[-1].steps and recording.passes[-2].steps
+
+
+def test_leaves_made_anew_keep_their_names_apart() -> None:
+    source = (
+        "w = torch.tensor(1.0, requires_grad=True)\nb = torch.tensor(50.0, requires_grad=True)\nfor i in range(3000):\n"
+        "    (w * b).backward()\n    w = (w * 1.0).detach().requires_grad_()\n"
+        "    b = (b * 1.0).detach().requires_grad_()\n"
+    )
+    values = {(leaf.variable, leaf.value.values) for one in record(source).passes for leaf in one.leaves}
+    assert values <= {("w", 1.0), ("b", 50.0), (None, 1.0), (None, 50.0)}
+
+
+def test_light_passes_of_autograd_grad_tell_the_norm_of_what_was_returned() -> None:
+    source = "x = torch.tensor(3.0, requires_grad=True)\nfor i in range(2000):\n    torch.autograd.grad(x ** 2, x)\n"
+    norms = {leaf.grad_norm for one in record(source).passes for leaf in one.leaves}
+    assert norms == {6.0}
