@@ -85,7 +85,7 @@ PICTURE_BYTES = 64 << 20
 """pygraphviz passes DOT text through a temporary file of at most this size."""
 
 
-def limit_resources(limits: Limits, *, draws: bool = False) -> None:
+def limit_resources(limits: Limits, *, draws: bool = False, memory: bool = True) -> None:
     """Bound this process's memory, processor time, files and core dumps; for good, for it and its children.
 
     A process that ``draws`` runs Graphviz on a text of ours; one that does not runs a program and writes no file.
@@ -96,7 +96,7 @@ def limit_resources(limits: Limits, *, draws: bool = False) -> None:
     _lower(resource.RLIMIT_CPU, seconds)
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_FSIZE, PICTURE_BYTES if draws else 0)
-    if sys.platform == "linux":
+    if memory and sys.platform == "linux":
         most = _virtual_size() + (limits.memory_mb << 20)
         resource.setrlimit(resource.RLIMIT_AS, (most, most + RESERVE))
 

@@ -107,10 +107,12 @@ def _op_label(node: Node, show_attributes: bool) -> str:
 
 
 def _tensor_label(node: Node) -> str:
-    name = node.variable or ("output" if not node.is_leaf else "leaf")
+    name = node.variable or ("leaf" if node.is_leaf else "")
     if node.output is None:
-        return shorten(f"{name} {_size(node.shape)}" if node.shape else name)
+        return shorten(f"{name} {_size(node.shape)}" if node.shape else name or node.name)
     value = format_value(node.output)
+    if not name:
+        return shorten(value)
     return shorten(f"{name} {value}" if value.startswith("(") else f"{name} = {value}")
 
 

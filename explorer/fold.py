@@ -81,7 +81,9 @@ def fold_graph(graph: Graph, most: int = MOST_GROUPS) -> Fold:
         loops = max(iterations.values(), default=0) + 1
         block = -(-loops // max(1, most // count))
         if count <= FEW_GROUPS and loops > 1 and block < loops:
-            finer = _fold_by(graph, key_of(parts, block), iterations, "line and iteration")
+            finer = _fold_by(
+                graph, key_of(parts, block), iterations, "module, line and iteration" if parts else "line and iteration"
+            )
             if len(finer.graph.nodes) <= most:
                 return finer
         return fold

@@ -142,7 +142,7 @@ def _tell(summary: Summary) -> str:
     """A gradient in a sentence: its numbers, or its shape and norm."""
     return (
         format_summary(summary)
-        if _is_small(summary)
+        if _is_small(summary) and (len(summary.shape) < 2 or math.prod(summary.shape) == 1)
         else f"a {_shape(summary)} gradient, norm {format_number(summary.norm)}"
     )
 

@@ -107,7 +107,7 @@ _EXTRA = """
 # What to do instead of a built-in, a special name and a module that a program may not use.
 BUILTIN_HINTS = {
     "open": "A program here has no files. Make the values in the program, or use explorer.datasets.",
-    "input": "Nobody can answer while it runs. Assign the value instead: name = 3. A number becomes a slider.",
+    "input": "Nobody can answer while it runs. Assign the value instead: name = 3.",
     "eval": "Write the expression itself.",
     "exec": "Write the code itself.",
     "compile": "Write the code itself.",
@@ -137,7 +137,9 @@ DUNDER_HINTS = {
     "__setattr__": "Use setattr(x, name, value), or super().__setattr__(name, value).",
     "__getattr__": "Use getattr(x, name), or super().__getattr__(name).",
 }
-_DATA = "Use explorer.datasets (from explorer.datasets import mnist), or make tensors in the program."
+_DATA = (
+    "Make tensors in the program: torch.rand(64, 784) and torch.randint(0, 10, (64,)) stand in for a batch of digits."
+)
 _MODULE_HINTS = (
     (
         "matplotlib seaborn plotly pylab bokeh altair",
@@ -154,7 +156,7 @@ _MODULE_HINTS = (
         "Only PyTorch and NumPy are here. Write the layer or the loop with torch.nn.",
     ),
     ("requests urllib http socket", f"A program here has no network. {_DATA}"),
-    ("argparse click", "Assign the numbers at the top of the program; they become sliders."),
+    ("argparse click", "Assign the numbers at the top of the program."),
     ("logging loguru", "Use print(...)."),
     (
         "subprocess multiprocessing threading asyncio concurrent joblib",

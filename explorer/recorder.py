@@ -90,7 +90,9 @@ def record_plain(
     timings["run_ms"] = _milliseconds(began)
     confine.release_reserve()
     output.flush()
-    if on_event is not None and problem is not None and run.is_limited:
+    if on_event is not None and not run.is_limited:
+        on_event({"event": "ran"})
+    elif on_event is not None:
         # Should writing it all down take too long as well, this much is known.
         on_event({"event": "interrupted", "problem": plain_problem(problem)})
     began = time.perf_counter()

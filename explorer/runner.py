@@ -81,7 +81,7 @@ class Run:
     def hear(self, event: dict[str, Any]) -> None:
         """Take in one event of the worker."""
         kind = event.get("event")
-        if self.is_done:
+        if self.is_done or kind == "ran":
             return
         if kind == "started":
             self.is_waiting = False
@@ -113,6 +113,8 @@ class Run:
             problem = self._problem("TimeLimit", f"the program ran for more than {self.limits.seconds:g} s", event)
         elif how == "stop":
             problem = self._problem("Stopped", "the run was stopped", event)
+        elif how == "writing":
+            problem = self._problem("OutputLimit", "what the program did took too long to write down", event)
         elif how == "output":
             problem = self._problem("OutputLimit", "the recording grew past what can be kept", event)
         elif status == -24:
@@ -305,6 +307,9 @@ class Runner:
             )
         process.listeners[number] = listener
         process.send({**request, "id": number})
+        if not process.is_alive and process.listeners.pop(number, None) is listener:
+            # It ended before it could hear the request, and its last words were read before this was listening.
+            listener.hear({"event": "ended", "how": "itself", "status": -1, "line": None})
         if process is not self._host:
             threading.Thread(target=self._watch, args=(process, number, seconds), daemon=True).start()
 
@@ -325,13 +330,10 @@ class Runner:
     def _watch(self, process: _Process, number: int, seconds: float) -> None:
         """The clock of a spawned worker, which has no host to end it."""
         deadline = time.monotonic() + seconds
-        while process.is_alive and time.monotonic() < deadline:
+        while process.is_alive and number in process.listeners and time.monotonic() < deadline:
             time.sleep(0.02)
-        listener = process.listeners.pop(number, None)
         if process.is_alive:
+            listener = process.listeners.pop(number, None)
             if listener is not None:
                 listener.hear({"event": "ended", "how": "time", "line": None})
             process.close()
-        elif listener is not None:
-            time.sleep(0.2)
-            listener.hear({"event": "ended", "how": "itself", "status": -1, "line": None})

@@ -110,6 +110,7 @@ class _ForwardCalls(TorchFunctionMode):
 
     def __init__(self, tracer: "Tracer") -> None:
         super().__init__()
+        self._tracer = tracer
         self._note, self._calls, self._modules = tracer.note_call, tracer.calls, tracer.modules
         self._summarize = tracer.summarizer.summarize
 
@@ -124,6 +125,7 @@ class _ForwardCalls(TorchFunctionMode):
         if is_single and not self._modules and frame.f_code.co_filename == FILENAME:
             # The commonest case at once: one node, made by the program's own line.
             self._calls[before] = ((frame.f_code, frame.f_lasti), None, True, self._summarize(output))
+            self._tracer.last_made = output
         else:
             self._note(before, after, output, frame)
         return output
@@ -150,6 +152,7 @@ class Tracer:
         ``doubts_hooks`` True where the program hooks nodes, which cannot be seen from outside.
         """
         self.passes: list[TracedPass] = []
+        self.last_made: torch.Tensor | None = None
         self.calls: dict[int, tuple] = {}
         self.names = Names(namespace, ignored)
         self.summarizer = Summarizer()
@@ -248,12 +251,14 @@ class Tracer:
         calls = self.calls
         if after - before == 1 and type(output) is torch.Tensor:
             calls[before] = (place, module, is_direct, self.summarizer.summarize(output))
+            self.last_made = output
             return
         for number in range(before, after):
             calls.setdefault(number, (place, module, is_direct, None))
         first = output[0] if isinstance(output, tuple | list) and output else output
         if isinstance(first, torch.Tensor) and first.grad_fn is not None:
             number = engine.sequence_of(first.grad_fn)
+            self.last_made = first
             if before <= number < after:
                 calls[number] = (place, module, is_direct, self.summarizer.summarize(first))
 
@@ -385,7 +390,7 @@ class Tracer:
             unhook()
             if traced.create_graph:
                 for number in range(numbers, sequence_nr()):
-                    self.calls.setdefault(number, (traced.place, None, True, None))
+                    self.calls.setdefault(number, (traced.place, None, False, None))
             if traced.kind == "backward":
                 after = {event[0]: event[3] for event in events if event[3] is not None}
                 self._finish_leaves(traced, graph, variables, after)

@@ -202,6 +202,12 @@ class Transcript:
                 node = _live_grad_fn(value)
                 if node is not None and sequence_of(node) not in self._by_sequence:
                     loose.append((sequence_of(node), node, value))
+        last = self._tracer.last_made
+        if not loose and not self._tracer.passes and last is not None and last.requires_grad:
+            # No variable holds the end of a graph, as in print(model(x)): the last tensor that was made tells of it.
+            node = _live_grad_fn(last)
+            if node is not None:
+                loose.append((sequence_of(node), node, last))
         loose.sort(key=lambda entry: entry[0], reverse=True)
         for sequence, node, value in loose[:LOOSE_GRAPHS]:
             if sequence not in self._by_sequence:
@@ -262,7 +268,7 @@ class Positions:
                 targets, value = [node.target], node.value if not isinstance(node, ast.AugAssign) else node
             else:
                 continue
-            name = ast.unparse(targets[0]).strip("()")
+            name = ast.unparse(targets[0]).strip("(), ")
             self.assigned[(value.lineno, value.col_offset, value.end_lineno, value.end_col_offset)] = name
 
     def of(self, code: types.CodeType, lasti: int) -> tuple[int, int, int, int] | None:
@@ -283,28 +289,41 @@ formula_of = functools.cache(find_formula)
 
 
 def fit_json(plain: dict[str, Any], most: int = MOST_BYTES) -> str:
-    """A plain Recording as JSON of at most ``most`` bytes: full passes become light ones, then graphs go."""
-    while True:
-        text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
-        if len(text) <= most:
-            return text
+    """A plain Recording as JSON of at most ``most`` bytes.
+
+    What is told least goes first: the leaves of light passes, steps of full passes, every second light pass
+    (passes keep their index), graphs, then what was printed and the variables; a note says so.
+    """
+    text = _to_json(plain)
+    if len(text.encode()) <= most:
+        return text
+    plain["notes"].append("The recording was larger than can be kept: some passes are kept in part or not at all.")
+    for one in plain["passes"]:
+        if not one["steps"]:
+            one["leaves"] = []
+    while len((text := _to_json(plain)).encode()) > most:
         full = [one for one in plain["passes"] if one["steps"]]
-        shed = full[1:-1:2] or full[:-1] or full
-        note = "The recording was larger than can be kept: some passes are kept without their steps."
-        if shed:
-            for one in shed:
-                one.update(steps=[], detail="light")
-            needed = {one["graph"] for one in plain["passes"] if one["steps"]}
-            needed |= {graph["id"] for graph in plain["graphs"][-1:]}
+        light = [one for one in plain["passes"] if not one["steps"]]
+        if len(full) > 2:
+            for one in full[1:-1:2] or full[1:-1]:
+                one.update(steps=[], detail="light", leaves=[])
+            _keep_graphs(plain, {one["graph"] for one in plain["passes"] if one["steps"]})
+        elif len(light) > 1_000:
+            dropped = {one["index"] for one in light[1::2]}
+            plain["passes"] = [one for one in plain["passes"] if one["index"] not in dropped]
+        elif full:
+            full[-1].update(steps=[], detail="light", leaves=[])
+        elif plain["graphs"]:
+            _keep_graphs(plain, {graph["id"] for graph in plain["graphs"][: len(plain["graphs"]) // 2]})
         else:
-            note = "The recording was larger than can be kept: graphs were left out."
-            needed = {graph["id"] for graph in plain["graphs"][:-1]}
-            if not plain["graphs"]:
-                plain["passes"] = plain["passes"][:: 2 if len(plain["passes"]) > 1 else 1]
-                plain["stdout"], plain["variables"] = plain["stdout"][: most // 8], plain["variables"][:50]
-        if note not in plain["notes"]:
-            plain["notes"].append(note)
-        _keep_graphs(plain, needed)
+            plain["stdout"], plain["stdout_truncated"] = plain["stdout"][: len(plain["stdout"]) // 2], True
+            plain["variables"] = plain["variables"][: len(plain["variables"]) // 2]
+            plain["passes"] = plain["passes"][: len(plain["passes"]) // 2]
+    return text
+
+
+def _to_json(plain: dict[str, Any]) -> str:
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False)
 
 
 def _keep_graphs(plain: dict[str, Any], needed: set[str]) -> None:

@@ -22,8 +22,11 @@ from explorer import confine
 from explorer.confine import Limits
 from explorer.program import FILENAME, Program
 
-GRACE = 0.45
+GRACE = 0.6
 """Seconds between the soft stop of a program and its end."""
+
+WRITING = 30.0
+"""Seconds that a worker may take to write down what a program did that ended in time."""
 
 MOST_BYTES = 64_000_000
 """A worker that answers more than this is ended."""
@@ -45,6 +48,7 @@ for step in range(2):
 """
 
 _STOP_SIGNALS = {"stop": getattr(signal, "SIGUSR2", None), "tell": getattr(signal, "SIGUSR1", None)}
+_RAN = b'{"event": "ran"'
 _PROGRAM_LINE = re.compile(rb'File "' + re.escape(FILENAME).encode() + rb'", line (\d+)')
 
 
@@ -64,6 +68,10 @@ def main() -> None:
     if chosen.once:
         request = json.loads(sys.stdin.buffer.readline() or b"{}")
         if request:
+            # An accelerator's driver reserves address space without end, so memory is left alone there.
+            confine.limit_resources(
+                Limits(**request["limits"]), draws=request["do"] == "draw", memory=chosen.device == "cpu"
+            )
             Answer(answers, request["id"]).give(request)
         os._exit(0)
     Host(answers).serve()
@@ -299,6 +307,9 @@ class Host:
             *lines, rest = child.pending.split(b"\n")
             child.pending = bytearray(rest)
             for line in lines:
+                if line.startswith(_RAN) and child.stage == "running":
+                    # The program kept its time; what it did is being written down.
+                    child.stage, child.deadline = "writing", time.monotonic() + WRITING
                 self._answers.write(b"%d %s\n" % (child.number, line))
             return
         self._selector.unregister(descriptor)
@@ -324,7 +335,9 @@ class Host:
             self._waiting = waiting
             self._say(number, {"event": "ended", "how": "stop", "line": None})
         child = self._children.get(number)
-        if child is not None and child.stage == "running":
+        if child is not None and child.stage == "writing":
+            self._end(child, "stop")
+        elif child is not None and child.stage == "running":
             child.stage, child.deadline = "stopping", time.monotonic() + GRACE
             os.kill(child.pid, _STOP_SIGNALS["stop"])
 

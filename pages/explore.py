@@ -26,6 +26,7 @@ with program_column:
         problem_message=f"{problem.type}: {problem.message}" if problem else None,
         running=session.is_running,
         completions=COMPLETIONS,
+        session=session.id,
         large=is_large,
     )
 

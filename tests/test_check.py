@@ -18,7 +18,7 @@ def refusal(source: str, **options):
 
 REFUSALS = [
     ("x = 1\nimport matplotlib.pyplot as plt\nplt.plot([1])", 2, "loss curve", "matplotlib"),
-    ("import torchvision", 1, "explorer.datasets", "torchvision"),
+    ("import torchvision", 1, "torch.rand", "torchvision"),
     ("from torchviz import make_dot", 1, "draws the graph", "torchviz"),
     ("from sklearn.datasets import make_moons", 1, "torch or numpy", "sklearn"),
     ("import os", 1, "no files", "os"),
@@ -41,7 +41,7 @@ REFUSALS = [
     ("torch.relu = 3", 1, "own version", "cannot be assigned"),
     ("torch.ones(2).resize_(3)", 1, "reshape", "resize_"),
     ("open('x')", 1, "no files", "'open'"),
-    ("x = input()", 1, "slider", "'input'"),
+    ("x = input()", 1, "name = 3", "'input'"),
     ("eval('1')", 1, "expression", "'eval'"),
     ("exit()", 1, "break", "'exit'"),
     ("print(globals())", 1, "variables", "'globals'"),

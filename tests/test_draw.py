@@ -340,7 +340,13 @@ def test_log_and_chosen_pass_are_shown() -> None:
 def view_of(source: str, **show: bool) -> dict:
     recording = record(source)
     view = view_picture(
-        choose_picture(recording, 0), "<svg/>", source=source, run_id="1", show=SHOW | show, large=False
+        choose_picture(recording, 0),
+        "<svg/>",
+        dot=recording.graphs[0].dot,
+        source=source,
+        run_id="1",
+        show=SHOW | show,
+        large=False,
     )
     json.dumps(view, allow_nan=False)
     return view
@@ -372,7 +378,7 @@ def test_view_of_nothing_says_why() -> None:
     view = view_nothing("no graph", run_id="1", show=SHOW, large=True)
     json.dumps(view, allow_nan=False)
     keys = set(view_of("x = torch.tensor(1.0, requires_grad=True)\nx.exp().backward()\n"))
-    assert keys - set(view) <= {"source"}
+    assert keys - set(view) <= {"source", "folded", "stale"}
     assert (view["message"], view["svg"], view["graph"]["nodes"], view["large"]) == ("no graph", None, [], True)
 
 
@@ -389,11 +395,9 @@ def test_picture_is_that_of_the_pass_and_without_one_of_the_last_graph() -> None
     assert choose_picture(record("x = 1"), None) is None
 
 
-def test_passes_over_one_graph_are_shown_together() -> None:
-    recording = record(
-        "x = torch.tensor(2.0, requires_grad=True)\ny = x ** 3\ny.backward(retain_graph=True)\ny.backward()\n"
-    )
-    assert [one.index for one in choose_picture(recording, 1).passes] == [0, 1]
+def test_a_picture_shows_the_one_pass_that_was_chosen() -> None:
+    source = "x = torch.tensor(2.0, requires_grad=True)\ny = x ** 3\ny.backward(retain_graph=True)\ny.backward()\n"
+    assert [one.index for one in choose_picture(record(source), 1).passes] == [1]
 
 
 def test_rows_of_variables_are_texts() -> None:

@@ -71,7 +71,7 @@ def test_an_error_marks_its_line_and_keeps_text_and_picture(visit: "Visit") -> N
     assert "mat1 and mat2 shapes cannot be multiplied" in problem.inner_text()
     assert visit.page.get_by_test_id("editor").input_value() == source
     wait_for_node(visit, "SigmoidBackward0")
-    assert "last one that was drawn" in visit.page.get_by_test_id("graph-message").inner_text()
+    assert "From an earlier run" in visit.page.get_by_test_id("graph-message").inner_text()
 
 
 def test_a_program_without_backward_gets_one_by_a_button(visit: "Visit") -> None:

@@ -617,3 +617,26 @@ def test_light_passes_of_autograd_grad_tell_the_norm_of_what_was_returned() -> N
     source = "x = torch.tensor(3.0, requires_grad=True)\nfor i in range(2000):\n    torch.autograd.grad(x ** 2, x)\n"
     norms = {leaf.grad_norm for one in record(source).passes for leaf in one.leaves}
     assert norms == {6.0}
+
+
+def test_a_graph_that_no_variable_holds_is_drawn() -> None:
+    recording = record("m = nn.Linear(3, 1)\nprint(m(torch.ones(2, 3)).shape)\n")
+    assert [node.name for node in recording.graphs[0].nodes if not node.is_leaf] == ["AddmmBackward0", "TBackward0"]
+
+
+def test_a_large_recording_keeps_its_first_and_last_pass_and_the_index_of_each() -> None:
+    import json
+
+    from explorer.recorder import record_plain
+    from explorer.transcript import fit_json
+
+    source = (
+        "w = torch.tensor(5.0, requires_grad=True)\nfor i in range(3000):\n    (w ** 2).backward()\n    w.grad = None\n"
+    )
+    plain = record_plain(Program(source))
+    text = fit_json(plain, most=400_000)
+    kept = json.loads(text)
+    assert len(text.encode()) <= 400_000
+    assert kept["passes"][0]["steps"] and kept["passes"][-1]["steps"]
+    assert kept["passes"][-1]["index"] == 2999
+    assert kept["graphs"] and "larger than can be kept" in kept["notes"][-1]

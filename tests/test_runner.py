@@ -384,7 +384,7 @@ def test_host_answers_in_json_lines_and_survives_what_is_none() -> None:
         assert host.wait(5) == 0
     kinds = [(number, event["event"]) for number, event in events]
     assert kinds[:3] == [(0, "ready"), (0, "confused"), (0, "confused")]
-    assert kinds[3:] == [(7, "started"), (7, "printed"), (7, "finished"), (7, "ended")]
+    assert kinds[3:] == [(7, "started"), (7, "printed"), (7, "ran"), (7, "finished"), (7, "ended")]
     assert events[-2][1]["recording"]["variables"][0]["value"]["values"] == "inf"
 
 

@@ -126,7 +126,7 @@ def show_variables(recording: Recording) -> None:
 
 def choose_pass(session: Session, recording: Recording) -> int | None:
     """The passes of the program; returns a pass whose steps were not kept and are asked for."""
-    count = len(recording.passes)
+    count = recording.passes[-1].index + 1 if recording.passes else 0
     if count == 0:
         st.caption("No backward() has run. A pass is one call of backward() or autograd.grad().")
         return None

@@ -1,6 +1,7 @@
 """What one visitor is doing: the program in the editor, the run that goes on, the last one that ended."""
 
 import platform
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -27,9 +28,14 @@ def get_runner() -> Runner:
 
 @st.cache_resource(show_spinner="Starting PyTorch")
 def list_devices() -> dict[str, str]:
-    """The devices that programs may be made on, and for those that this machine lacks, why."""
-    found = get_runner().run(Program(_DEVICES_PROGRAM)).stdout.splitlines()
-    available = [line for line in found if line]
+    """The devices that programs may be made on, and for those that this machine lacks, why.
+
+    Raises RunnerError where no program could be run to find out; that is not remembered.
+    """
+    recording = get_runner().run(Program(_DEVICES_PROGRAM))
+    if recording.status != "ok":
+        raise RunnerError(f"the devices could not be listed: {recording.problem.message}")
+    available = recording.stdout.split()
     missing = {}
     if not any(name.startswith("cuda") for name in available):
         missing["cuda"] = "no CUDA device, or a PyTorch built without CUDA"
@@ -49,12 +55,9 @@ if torch.backends.mps.is_available():
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def lay_out(dot: str) -> tuple[str | None, str]:
-    """(SVG, "") for DOT text, or (None, why there is no picture)."""
-    try:
-        return get_runner().draw(dot), ""
-    except RunnerError as error:
-        return None, str(error)
+def lay_out(dot: str) -> str:
+    """DOT text as SVG. Raises LayoutError where there is no picture; that is not remembered."""
+    return get_runner().draw(dot)
 
 
 @dataclass
@@ -62,6 +65,7 @@ class Session:
     """The state of the Explore page; one per browser session."""
 
     example: Example = field(default_factory=lambda: list_examples()[0])
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
     revision: int = 0
     source: str = ""
     run: Run | None = None
@@ -127,14 +131,25 @@ class Session:
         run_id = f"{self.run_count}.{self.shown_pass}"
         if picture is None:
             return view_nothing(self._why_nothing(), run_id=run_id, show=self.show, large=large)
-        svg, message = lay_out(picture.dot(**self.show))
-        if svg is None:
-            message = f"There is no picture: {message}."
-        elif self.pictured is not self.recording:
-            message = "The program ended before it made a graph. This is the last one that was drawn."
+        svg, message, dot = None, "", picture.dot(**self.show)
+        try:
+            svg = lay_out(dot)
+        except RunnerError as error:
+            message = f"There is no picture: {error}."
+        is_stale = self.pictured is not self.recording
+        if svg is not None and is_stale:
+            message = "From an earlier run: this program ended before it made a graph."
         source = self.pictured.program["source"]
         return view_picture(
-            picture, svg, source=source, run_id=run_id, show=self.show, large=large, message=message or None
+            picture,
+            svg,
+            dot=dot,
+            source=source,
+            run_id=run_id,
+            show=self.show,
+            large=large,
+            stale=is_stale,
+            message=message or None,
         )
 
     def _why_nothing(self) -> str:

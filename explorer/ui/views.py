@@ -1,7 +1,7 @@
 """What the graph component and the tables are given: plain data made from a Recording."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from explorer.draw import decorate_dot, format_value
@@ -28,15 +28,13 @@ class Picture:
 
 def choose_picture(recording: Recording, pass_index: int | None) -> Picture | None:
     """The graph of a pass, or of the last tensor with a grad_fn where there is no pass; None where there is none."""
-    one = recording.passes[pass_index] if pass_index is not None and pass_index < len(recording.passes) else None
+    one = next((one for one in recording.passes if one.index == pass_index), None)
     graph = recording.graph(one.graph) if one is not None else None
     if graph is None:
         if not recording.graphs:
             return None
         graph, one = recording.graphs[-1] if one is not None else recording.graphs[0], None
     together = [one] if one is not None else []
-    if one is not None and len(recording.passes) <= 12:
-        together = [other for other in recording.passes if other.graph == graph.id and other.steps]
     cut = graph.total_nodes > len(graph.nodes)
     if len(graph.nodes) <= MOST_NODES:
         return Picture(graph, together, None, None)
@@ -54,10 +52,12 @@ def view_picture(
     picture: Picture,
     svg: str | None,
     *,
+    dot: str,
     source: str,
     run_id: str,
     show: dict[str, bool],
     large: bool,
+    stale: bool = False,
     message: str | None = None,
 ) -> dict[str, Any]:
     """The ``view`` that explorer.ui.graph.show_graph draws."""
@@ -68,13 +68,15 @@ def view_picture(
         "id": run_id,
         "signature": hashlib.sha1(shape.encode(), usedforsecurity=False).hexdigest()[:16],
         "svg": svg,
-        "graph": to_plain(picture.graph),
-        "passes": [_view_pass(picture, one) for one in picture.passes],
+        "graph": to_plain(replace(picture.graph, dot="")),
+        "passes": [] if stale else [_view_pass(picture, one) for one in picture.passes],
         "message": " ".join(text for text in texts if text) or None,
         "show": show,
         "playing": False,
         "large": large,
-        "dot": picture.graph.dot,
+        "folded": picture.fold is not None,
+        "stale": stale,
+        "dot": dot,
         "source": source,
     }
 

@@ -25,10 +25,13 @@ def edit_program(
     problem_message: str | None,
     running: bool,
     completions: list[str],
+    session: str = "",
     pair: str = "program",
     large: bool = False,
 ) -> EditorResult:
     """Show ``source`` in an editor; another ``revision`` replaces what was typed, the same one keeps it.
+
+    In another ``session`` of the same tab (it was reloaded) what was typed is kept whatever the revision.
 
     ``completions`` are dotted names ("torch.sigmoid") and names with a leading dot that fit any value
     (".backward"). The editor and the graph of the same ``pair`` highlight each other's lines.
@@ -43,6 +46,7 @@ def edit_program(
             "problem_message": problem_message,
             "running": running,
             "completions": completions,
+            "session": session,
             "pair": pair,
             "large": large,
         },

@@ -76,9 +76,11 @@ class Editor {
     const isFirst = !this.data;
     Object.assign(this, { data, setStateValue, setTriggerValue });
     this.draft ??= loadDraft(data.key);
+    // A reload of the tab begins another session, whose server knows nothing of what was typed: the draft goes on.
+    if (isFirst && this.draft && this.draft.session !== data.session) this.draft.revision = data.revision;
     if (this.draft?.revision !== data.revision) {
       const { text, isEdited, count = 0, before } = this.draft ?? {};
-      this.draft = { revision: data.revision, text: data.source, isEdited: false, count, before: isEdited && text !== data.source ? text : before };
+      this.draft = { session: data.session, revision: data.revision, text: data.source, isEdited: false, count, before: isEdited && text !== data.source ? text : before };
       this.sent = data.source;
       this.setText(data.source);
     } else if (isFirst) {
@@ -86,6 +88,7 @@ class Editor {
       this.setText(this.draft.text);
       if (this.draft.text !== data.source) this.run();
     }
+    this.draft.session = data.session;
     this.root.toggleAttribute("data-large", data.large);
     this.stopButton.disabled = !data.running;
     this.keep();

@@ -54,6 +54,11 @@ class GraphPanel {
       });
     }
     this.root.addEventListener("keydown", (event) => this.press(event));
+    // On arrival nothing has the focus; the arrows step then too, while up and down still scroll the page.
+    this.onKey = (event) => {
+      if (document.activeElement === document.body && /^Arrow(Left|Right)$|^ $/.test(event.key)) this.press(event);
+    };
+    window.addEventListener("keydown", this.onKey);
     this.onLine = ({ detail }) => {
       if (detail.key !== this.data.pair || detail.source !== "editor") return;
       this.line = detail.line;
@@ -63,8 +68,8 @@ class GraphPanel {
   }
 
   press(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, .inspector")) return;
-    if (event.key === " " && event.target.closest("button")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, .inspector")) return;
+    if (event.key === " " && event.target.closest?.("button")) return;
     const step = this.memory.step;
     const moves = { ArrowRight: step + 1, ArrowDown: step + 1, ArrowLeft: step - 1, ArrowUp: step - 1, Home: 0, End: this.last };
     if (event.key in moves) this.go(moves[event.key]);
@@ -87,6 +92,9 @@ class GraphPanel {
     if (isNew) this.play(false);
     this.root.toggleAttribute("data-large", Boolean(view.large));
     this.root.toggleAttribute("data-still", view.motion === false);
+    this.root.toggleAttribute("data-stale", Boolean(view.stale));
+    this.picture.isFolded = Boolean(view.folded);
+    for (const box of this.root.querySelectorAll("[data-show]")) box.disabled = Boolean(view.folded);
     this.root.style.setProperty("--height", `${data.height}px`);
     for (const box of this.root.querySelectorAll("[data-show]")) box.checked = Boolean(view.show?.[box.dataset.show]);
     if (!view.svg) this.picture.clear();
@@ -126,6 +134,8 @@ class GraphPanel {
     const wanted = Math.max(0, Math.min(this.last, step));
     if (wanted === this.memory.step) return;
     this.memory.step = wanted;
+    // The inspector goes with the step, unless something is clicked at this one.
+    this.memory.selected = null;
     this.render();
     this.tellLine(wanted ? this.pass.steps[wanted - 1].node : null);
   }
@@ -176,6 +186,7 @@ class GraphPanel {
     this.play(false);
     this.picture.observer.disconnect();
     window.removeEventListener("explorer:line", this.onLine);
+    window.removeEventListener("keydown", this.onKey);
   }
 }
 

@@ -11,6 +11,7 @@ function formatNumber(value) {
   if (typeof value === "boolean") return value ? "True" : "False";
   if (value && typeof value === "object") return formatNumber(value.re) + (value.im < 0 ? "" : "+") + formatNumber(value.im) + "j";
   if (typeof value !== "number") return String(value);
+  if (!Number.isFinite(value)) return Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf";
   if (Number.isInteger(value) && Math.abs(value) < 1e6) return String(value);
   const [digits, exponent] = value.toExponential(3).split("e");
   if (exponent >= -4 && exponent < 4) return String(Number(value.toPrecision(4)));

@@ -166,7 +166,8 @@ class Picture {
       if (!drawn) continue;
       const state = stateOf(edge.source);
       const gradient = state === "idle" ? null : moment.stepOf(edge.source).grad_inputs[edge.slot];
-      const text = state === "idle" ? "" : shortText(gradient);
+      // Between folded boxes a gradient that is not kept is not one that is None.
+      const text = state === "idle" || (this.isFolded && !gradient) ? "" : shortText(gradient);
       if (drawn.label.textContent !== text) drawn.label.textContent = text;
       if (drawn.group.dataset.state !== state) drawn.group.dataset.state = state;
       if (state === "active" && gradient) drawn.path.after(draw("path", { class: "pulse", d: drawn.path.getAttribute("d"), pathLength: 100 }));
