@@ -227,10 +227,10 @@ def measure_steps(page: "Page", name: str, sent: list[object]) -> Iterator[Row]:
 def measure_page(times: int) -> Iterator[Row]:
     """The rows that need a browser."""
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser._find_chromium(), args=browser.ARGUMENTS)
+        chromium = playwright.chromium.launch(executable_path=browser.find_chromium(), args=browser.ARGUMENTS)
         first_visits = []
         for server in range(3 if times > 5 else 1):
-            with browser._running_app(ROOT / "app.py") as address:
+            with browser.running_app(ROOT / "app.py") as address:
                 with open_page(chromium) as page:
                     first_visits.append(load(page, address))
                 if server == 0:

@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     record.add_argument("file", metavar="FILE", help="the program, or - for standard input")
     record.add_argument("--device", default="cpu", help="where its tensors are made: cpu, cuda:0, mps (default cpu)")
     record.add_argument("--seed", type=int, default=0, help="of torch, random and NumPy (default 0)")
-    record.add_argument("--timeout", type=_seconds, default=10.0, help="seconds the program may take (default 10)")
+    record.add_argument("--timeout", type=_seconds, help="seconds the program may take (EXPLORER_SECONDS, 10)")
     record.add_argument("--mode", choices=("local", "shared"), default="local", help="local uses every core")
     record.add_argument("--knob", action="append", default=[], type=_knob, metavar="NAME=VALUE", help="set a number")
     record.add_argument("--full", action="append", default=[], type=int, metavar="PASS", help="record it in full")
@@ -40,7 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
         limits = Limits.from_environment()
     except ValueError as error:
         parser.error(str(error))
-    limits = replace(limits, seconds=chosen.timeout, threads=1 if chosen.mode == "shared" else 0)
+    limits = replace(
+        limits,
+        seconds=chosen.timeout or limits.seconds,
+        threads=1 if chosen.mode == "shared" else limits.threads,
+    )
     runner = Runner(limits)
     try:
         run = runner.start(Program(source, chosen.device, chosen.seed, dict(chosen.knob)), full=chosen.full)

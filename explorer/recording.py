@@ -60,13 +60,7 @@ class Summary:
     @property
     def norm(self) -> float | str:
         """The 2-norm, told or worked out from the values."""
-        if not self.is_whole:
-            return self.l2
-        numbers = list(_flatten(self.values))
-        if any(isinstance(number, str) for number in numbers):
-            return "nan" if "nan" in numbers else "inf"
-        norm = math.hypot(*numbers)
-        return norm if math.isfinite(norm) else "inf"
+        return norm_of(self.values) if self.is_whole else self.l2
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +234,16 @@ class Recording:
     def graph(self, graph_id: str | None) -> Graph | None:
         """The graph of that id, or None."""
         return next((graph for graph in self.graphs if graph.id == graph_id), None)
+
+
+def norm_of(values: Any) -> float | str:
+    """The 2-norm of numbers as a Summary keeps them, nested as ``tolist`` nests them."""
+    numbers = list(_flatten(values))
+    if any(isinstance(number, str) for number in numbers):
+        return "nan" if "nan" in numbers else "inf"
+    # hypot, for the square of 1e200 is too large for a float.
+    norm = math.hypot(*numbers)
+    return norm if math.isfinite(norm) else "inf"
 
 
 def _flatten(values: Any) -> Iterator[Any]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from explorer.recording import norm_of
+
 WHOLE = 64
 HEAD = 8
 
@@ -154,15 +156,11 @@ def gradient_norm(gradient: torch.Tensor | None) -> Any:
     return _number(torch.linalg.vector_norm(dense.detach()).item()) if dense.numel() else 0.0
 
 
-def norm_of(summary: dict[str, Any] | None) -> Any:
-    """The 2-norm that a summary tells, without touching a tensor again."""
-    if summary is None or "l2" in summary:
-        return summary and summary["l2"]
-    numbers = list(_flatten(summary["values"]))
-    if any(isinstance(number, str) for number in numbers):
-        return "nan" if "nan" in numbers else "inf"
-    # hypot, for the square of 1e200 is too large for a float.
-    return _number(math.hypot(*numbers))
+def tell_norm(summary: dict[str, Any] | None) -> Any:
+    """The 2-norm that a plain Summary tells, without touching a tensor again."""
+    if summary is None:
+        return None
+    return summary["l2"] if "l2" in summary else norm_of(summary["values"])
 
 
 def plain_number(number: Any) -> Any:
@@ -179,16 +177,6 @@ def _head(flat: torch.Tensor) -> list[Any]:
     if flat.dim() > 1:
         flat = flat[:HEAD].reshape(-1)
     return _to_plain(flat[:HEAD].tolist())
-
-
-def _flatten(values: Any) -> Any:
-    if isinstance(values, list):
-        for value in values:
-            yield from _flatten(value)
-    elif isinstance(values, dict):
-        yield from (values["re"], values["im"])
-    else:
-        yield values
 
 
 def _number(number: float) -> Any:

@@ -21,7 +21,7 @@ from explorer.engine import LEAF_SEQUENCE, Walk, find_program_frame, sequence_nr
 from explorer.formulas import ELEMENTWISE
 from explorer.names import Names
 from explorer.program import FILENAME, Loop
-from explorer.summaries import Summarizer, gradient_norm, norm_of, plain_number
+from explorer.summaries import Summarizer, gradient_norm, plain_number, tell_norm
 
 MOST_NODES = 25_000
 """A graph with more nodes is walked and run, but no gradient of it is kept."""
@@ -522,7 +522,7 @@ class Tracer:
     ) -> None:
         for index, variable in variables.items():
             name, value = graph.leaves[index]
-            norm = norm_of(after[index]) if index in after else gradient_norm(variable.grad)
+            norm = tell_norm(after[index]) if index in after else gradient_norm(variable.grad)
             traced.leaves.append((name, index, value, norm))
 
     def _note_results(self, traced: TracedPass, graph: TracedGraph, variables: Any, inputs: Any, result: Any) -> None:

@@ -41,7 +41,7 @@ class Visit:
 
 
 @contextmanager
-def _running_app(script: Path) -> Iterator[str]:
+def running_app(script: Path) -> Iterator[str]:
     """Run ``streamlit run script`` on a free local port and give its address; RuntimeError if it does not start."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -88,10 +88,10 @@ def _await_health(server: subprocess.Popen, address: str) -> None:
 def serve_app() -> Iterator[Callable[[Path], str]]:
     """Serve Streamlit scripts until the session ends."""
     with ExitStack() as running:
-        yield lambda script: running.enter_context(_running_app(script))
+        yield lambda script: running.enter_context(running_app(script))
 
 
-def _find_chromium() -> str:
+def find_chromium() -> str:
     found = shutil.which("chromium") or (Path("/usr/bin/chromium").exists() and "/usr/bin/chromium")
     if found:
         return found
@@ -103,7 +103,7 @@ def _find_chromium() -> str:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator["Browser"]:
     """One headless Chromium for the whole session."""
-    path = _find_chromium()
+    path = find_chromium()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
