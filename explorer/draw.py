@@ -93,7 +93,8 @@ def _op_label(node: Node, show_attributes: bool) -> str:
     if "holds" in node.attributes:
         return f"{shorten(node.name)}\n{shorten(node.attributes['holds'])}"
     shown = [node.name]
-    value = node.output and format_value(node.output)
+    # A node that several names were given outputs of shows the shape of the first.
+    value = node.output and (format_value(node.output) if "," not in (node.variable or "") else _size(node.shape))
     if not value and node.shape:
         value = _size(node.shape)
     if node.variable and value:

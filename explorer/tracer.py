@@ -353,7 +353,11 @@ class Tracer:
 
         def post(index: int, grad_inputs: tuple, grad_outputs: tuple) -> None:
             received = len(grad_outputs) if counts[index] == 1 else [summarize(grad) for grad in grad_outputs]
-            if len(grad_inputs) != 1:
+            if len(grad_inputs) == 2:
+                first, second = grad_inputs
+                told = summarize(first)
+                given = [told, told if second is first else summarize(second)]
+            elif len(grad_inputs) != 1:
                 given = [summarize(grad) for grad in grad_inputs]
             elif kinds[index] in _REARRANGING and counts[index] == 1:
                 source, slot, _ = single[index]

@@ -295,13 +295,13 @@ def fit_json(plain: dict[str, Any], most: int = MOST_BYTES) -> str:
     (passes keep their index), graphs, then what was printed and the variables; a note says so.
     """
     text = _to_json(plain)
-    if len(text.encode()) <= most:
+    if _count_bytes(text) <= most:
         return text
     plain["notes"].append("The recording was larger than can be kept: some passes are kept in part or not at all.")
     for one in plain["passes"]:
         if not one["steps"]:
             one["leaves"] = []
-    while len((text := _to_json(plain)).encode()) > most:
+    while _count_bytes(text := _to_json(plain)) > most:
         full = [one for one in plain["passes"] if one["steps"]]
         light = [one for one in plain["passes"] if not one["steps"]]
         if len(full) > 2:
@@ -320,6 +320,10 @@ def fit_json(plain: dict[str, Any], most: int = MOST_BYTES) -> str:
             plain["variables"] = plain["variables"][: len(plain["variables"]) // 2]
             plain["passes"] = plain["passes"][: len(plain["passes"]) // 2]
     return text
+
+
+def _count_bytes(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
 
 
 def _to_json(plain: dict[str, Any]) -> str:
