@@ -115,7 +115,10 @@ def _fold_by(graph: Graph, key: Callable[[Node], Hashable], iterations: dict[str
     prefix = graph.nodes[0].id if graph.nodes else "n"
     ids = {group: f"{prefix}g{index}" for index, group in enumerate(groups)}
     group_of = {node.id: ids[group] for group, members in groups.items() for node in members}
-    folded = [_group_node(ids[group], members, iterations) for group, members in groups.items()]
+    folded = [
+        _group_node(ids[group], members, iterations, tells_iterations="iteration" in kind)
+        for group, members in groups.items()
+    ]
     pairs: dict[tuple[str, str], list[Edge]] = defaultdict(list)
     for edge in graph.edges:
         pairs[group_of[edge.source], group_of[edge.target]].append(edge)
@@ -145,7 +148,7 @@ def _first_with_line(node: Node, graph: Graph, nodes: dict[str, Node], consumer:
     return node
 
 
-def _group_node(key: str, members: list[Node], iterations: dict[str, int]) -> Node:
+def _group_node(key: str, members: list[Node], iterations: dict[str, int], *, tells_iterations: bool) -> Node:
     ops = [node for node in members if not node.is_leaf] or members
     names = Counter(node.name for node in ops).most_common(2)
     holds = ", ".join(f"{count} {name}" if count > 1 else name for name, count in names)
@@ -155,7 +158,7 @@ def _group_node(key: str, members: list[Node], iterations: dict[str, int]) -> No
     line = ops[0].line
     turns = sorted({iterations[node.id] for node in ops})
     title = module or (f"line {line}" if line else ops[0].name)
-    if not module and turns[-1] > 0:
+    if turns[-1] > 0 and (not module or tells_iterations):
         title += f", iterations {turns[0] + 1} to {turns[-1] + 1}" if len(turns) > 1 else f", iteration {turns[0] + 1}"
     attributes = {"holds": holds + (f" and {rest} more" if rest else ""), "nodes": len(members)}
     node = Node(key, title, False, line=line, attributes=attributes)

@@ -30,8 +30,15 @@ def plot_loss(recording: Recording, *, log: bool = False, chosen: int | None = N
         stride = -(-len(points) // MOST_POINTS)
         kept = points[::stride] + ([points[-1]] if (len(points) - 1) % stride else [])
         x, y = zip(*kept, strict=True)
-        mode = "lines+markers" if len(kept) <= 60 else "lines"
-        figure.add_scatter(x=x, y=y, mode=mode, name=f"line {line}", hovertemplate="pass %{x}<br>loss %{y:.6g}")
+        # Only markers can be clicked.
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines+markers",
+            marker_size=6 if len(kept) <= 60 else 3,
+            name=f"line {line}",
+            hovertemplate="pass %{x}<br>loss %{y:.6g}",
+        )
     if chosen is not None:
         figure.add_vline(x=chosen + 1, line_width=1, line_dash="dot")
     figure.update_layout(
@@ -42,5 +49,6 @@ def plot_loss(recording: Recording, *, log: bool = False, chosen: int | None = N
         yaxis_title="loss",
         yaxis_type="log" if log else "linear",
         uirevision="loss",
+        hovermode="x",
     )
     return figure

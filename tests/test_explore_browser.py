@@ -128,6 +128,11 @@ def test_a_training_loop_shows_its_loss_and_any_pass(visit: "Visit") -> None:
         "'[data-testid=graph] svg'); return svg && svg.textContent !== before })",
         arg=before,
     )
+    chart = visit.page.locator(".st-key-loss-chart .nsewdrag").first
+    chart.scroll_into_view_if_needed()
+    chart.hover(position={"x": 200, "y": 60})
+    chart.click(position={"x": 200, "y": 60})
+    visit.page.wait_for_function("() => Number(document.querySelector('.st-key-pass input[type=range]').value) > 20")
     visit.page.get_by_test_id("step-next").click()
     assert "Step 1 of 7: MeanBackward0" in visit.page.get_by_test_id("step-sentence").inner_text()
 

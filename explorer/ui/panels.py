@@ -150,9 +150,24 @@ def choose_pass(session: Session, recording: Recording) -> int | None:
         is_log = st.toggle("Logarithmic loss", key="log_loss", help="A straight line then means a constant rate.")
         if is_log:
             figure.update_yaxes(type="log")
-        st.plotly_chart(figure, key="loss-chart", width="stretch", config={"displayModeBar": False})
+        st.plotly_chart(
+            figure,
+            key="loss-chart",
+            width="stretch",
+            on_select=_choose_point,
+            selection_mode="points",
+            config={"displayModeBar": False},
+        )
+        st.caption("Click a point to step through that pass.")
     st.dataframe(pass_rows(recording), hide_index=True, width="stretch")
     return None
+
+
+def _choose_point() -> None:
+    """A point of the loss curve was clicked: its pass is the one to show."""
+    points = st.session_state["loss-chart"]["selection"]["points"]
+    if points and "pass" in st.session_state:
+        st.session_state["pass"] = int(points[0]["x"])
 
 
 def offer_backward(recording: Recording) -> str | None:

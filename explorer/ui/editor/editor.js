@@ -108,6 +108,7 @@ class Editor {
     this.draft.text = this.area.value;
     saveDraft(this.data.key, this.draft);
     this.backButton.hidden = this.draft.before === undefined;
+    this.root.toggleAttribute("data-edited", this.area.value !== this.sent);
     this.render();
   }
 
