@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from itertools import product
 
 from explorer.narrate import format_summary
 from explorer.recording import Edge, Graph, Node, Pass, Step
@@ -11,6 +12,9 @@ MOST_NODES = 130
 """A graph with more nodes is folded before it is drawn."""
 
 MOST_GROUPS = 60
+
+BLOCKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
+"""So many iterations of a loop may share a box."""
 
 FEW_GROUPS = 12
 """Fewer boxes than this leave room to show the iterations of loops."""
@@ -79,24 +83,23 @@ def fold_graph(graph: Graph, most: int = MOST_GROUPS) -> Fold:
         if count > most:
             continue
         loops = max(iterations.values(), default=0) + 1
-        block = -(-loops // max(1, most // count))
-        if count <= FEW_GROUPS and loops > 1 and block < loops:
-            finer = _fold_by(
-                graph, key_of(parts, block), iterations, "module, line and iteration" if parts else "line and iteration"
-            )
-            if len(finer.graph.nodes) <= most:
-                return finer
+        for block, coarser in product(BLOCKS, range(parts, -1, -1)):
+            if count > FEW_GROUPS or block >= loops:
+                break
+            if len({key_of(coarser, block)(node) for node in graph.nodes if not node.is_leaf}) <= most:
+                kind = "module, line and iteration" if coarser else "line and iteration"
+                return _fold_by(graph, key_of(coarser, block), iterations, kind)
         return fold
     block = max((node.line or 0) for node in graph.nodes) // max(1, most // 2) + 1
     return _fold_by(graph, lambda node: (node.line or 0) // block, iterations, f"blocks of {block} lines")
 
 
 def _count_iterations(graph: Graph) -> dict[str, int]:
-    """The how manieth time the same place of the text made a node; the walk runs from the last to the first."""
+    """The how manieth time the same place of the text made a node, in the order in which they were made."""
     seen: Counter[Hashable] = Counter()
     counted = {}
-    for node in reversed(graph.nodes):
-        place = (node.line, node.column, node.end_column, node.name)
+    for node in sorted(graph.nodes, key=lambda node: node.sequence_nr or 0):
+        place = (node.line, node.column, node.end_column, node.name, node.module)
         counted[node.id] = seen[place]
         seen[place] += 1
     return counted
@@ -106,12 +109,22 @@ def _fold_by(graph: Graph, key: Callable[[Node], Hashable], iterations: dict[str
     groups: dict[Hashable, list[Node]] = defaultdict(list)
     consumer = {edge.target: edge.source for edge in reversed(graph.edges)}
     nodes = {node.id: node for node in graph.nodes}
+    keys: dict[str, Hashable] = {}
     for node in graph.nodes:
-        # A leaf goes with the first node that uses it: shared parameters are what makes a picture unreadable.
-        placed = nodes.get(consumer.get(node.id, ""), node) if node.is_leaf else node
-        if placed.line is None and not node.is_leaf:
-            placed = _first_with_line(placed, graph, nodes, consumer)
-        groups[key(placed)].append(node)
+        if not node.is_leaf:
+            keys[node.id] = key(_first_with_line(node, graph, nodes, consumer) if node.line is None else node)
+            groups[keys[node.id]].append(node)
+    users: dict[str, set[Hashable]] = defaultdict(set)
+    for edge in graph.edges:
+        if nodes[edge.target].is_leaf:
+            users[edge.target].add(keys[edge.source])
+    for leaf, using in users.items():
+        # A leaf goes with the one box that uses it. Shared by several it is left out: that is what makes a
+        # picture unreadable.
+        if len(using) == 1:
+            groups[next(iter(using))].append(nodes[leaf])
+    if not groups:
+        groups = {key(node): [node] for node in graph.nodes}
     prefix = graph.nodes[0].id if graph.nodes else "n"
     ids = {group: f"{prefix}g{index}" for index, group in enumerate(groups)}
     group_of = {node.id: ids[group] for group, members in groups.items() for node in members}
@@ -121,7 +134,8 @@ def _fold_by(graph: Graph, key: Callable[[Node], Hashable], iterations: dict[str
     ]
     pairs: dict[tuple[str, str], list[Edge]] = defaultdict(list)
     for edge in graph.edges:
-        pairs[group_of[edge.source], group_of[edge.target]].append(edge)
+        if edge.source in group_of and edge.target in group_of:
+            pairs[group_of[edge.source], group_of[edge.target]].append(edge)
     crossings = {
         (together[0].source, together[0].slot): pair
         for pair, together in pairs.items()

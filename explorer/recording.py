@@ -111,6 +111,7 @@ class Node:
     saved: dict[str, Summary] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
     formula: str | None = None
+    sequence_nr: int = ABSENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,7 @@ class Transcript:
                     node["shape"] = node["output"]["shape"]
                 continue
             node["shape"] = shapes[index]
+            node["sequence_nr"] = graph.sequences[index]
             call = calls.get(index)
             if call is None:
                 continue
