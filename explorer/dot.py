@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torchviz import make_dot
 
+from explorer.draw import escape
+
 MOST_NODES = 400
 
 LEAF_COLOUR, SAVED_COLOUR, OUTPUT_COLOUR, BASE_COLOUR = "lightblue", "orange", "darkolivegreen1", "darkolivegreen3"
@@ -110,11 +112,6 @@ def draw_plain(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, 
             lines.append(f'\t"{root}" -> "{root}.output"\n')
             lines.append(f'\t"{root}.output" [label="{escape(label)}" fillcolor={OUTPUT_COLOUR}]\n')
     return HEADER + "".join(lines) + "}\n"
-
-
-def escape(text: str) -> str:
-    """Text for the inside of a double-quoted DOT string; ``\\n`` stays a line break."""
-    return text.replace("\\n", "\0").replace("\\", "\\\\").replace('"', '\\"').replace("\0", "\\n")
 
 
 def _size(shape: Sequence[int] | None) -> str:

@@ -106,7 +106,7 @@ _EXTRA = """
 
 # What to do instead of a built-in, a special name and a module that a program may not use.
 BUILTIN_HINTS = {
-    "open": "A program here has no files. Make the values in the program, or use explorer.datasets.",
+    "open": "A program here has no files. Make the values in the program.",
     "input": "Nobody can answer while it runs. Assign the value instead: name = 3.",
     "eval": "Write the expression itself.",
     "exec": "Write the code itself.",

@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module imports only from lines above its own.
 LADDER = """
 explorer explorer.recording explorer.program explorer.confine explorer.formulas explorer.facades explorer.examples
-explorer.summaries explorer.dot explorer.policy explorer.narrate
+explorer.summaries explorer.policy explorer.narrate
 explorer.check explorer.explain explorer.engine explorer.fold explorer.draw explorer.plot
-explorer.names
+explorer.names explorer.dot
 explorer.tracer
 explorer.transcript
 explorer.recorder
