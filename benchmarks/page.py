@@ -1,26 +1,18 @@
-"""What a person waits for on the page: the real app in a real browser, and the runner behind it.
+"""What a person waits for on the page: the real app in a real browser.
 
 Run as ``python benchmarks/page.py [--quick] [--json]``; needs chromium on the PATH. Times on the page are taken
 inside it, with ``performance.now()``: from the click on Run to the second animation frame after the new picture
 is in the document, which is when it has been painted.
 """
 
-import statistics
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
 from playwright.sync_api import sync_playwright
-from report import ROOT, Row, print_rows, read_options, spread
-
-from explorer.draw import decorate_dot
-from explorer.program import Program
-from explorer.runner import Runner
+from report import MOST_SECONDS, ROOT, Row, median_row, print_rows, read_options
 
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -29,11 +21,7 @@ import browser
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-AT_ONCE = 20
 FUNCTIONS = ("sigmoid", "tanh", "sin", "exp")
-
-MOST_SECONDS = 10
-"""A picture that is not there after this counts as this late."""
 
 # Names, functions and lengths change from run to run, so that no picture is one that was laid out before.
 SMALL = """\
@@ -124,63 +112,6 @@ def next_recurrent(nodes: int) -> tuple[str, str]:
     # A step makes five nodes, all of them together four more.
     steps = nodes // 5 + number
     return RECURRENT.format(number=number, steps=steps), f"{5 * steps + 4:,} nodes"
-
-
-def median_row(name: str, milliseconds: list[float | None], target: float | None = None, note: str = "") -> Row:
-    """The row of a median; what never came counts as the longest that was waited."""
-    reached = [time_ for time_ in milliseconds if time_ is not None]
-    missing = len(milliseconds) - len(reached)
-    all_times = reached + [1000.0 * MOST_SECONDS] * missing
-    parts = [note, f"{len(milliseconds)} times", f"{missing} NEVER CAME" if missing else "", spread(all_times)]
-    return Row(name, statistics.median(all_times), "ms", target, ", ".join(part for part in parts if part))
-
-
-def measure_runner(times: int) -> Iterator[Row]:
-    """From the request to the result, one program at a time and 20 together, and one picture laid out."""
-    runner = Runner()
-    try:
-        recording = runner.run(Program(next_program(SMALL)[0]))
-        yield median_row("runner: request to result, alone", [_time_run(runner) for _ in range(times)], 20)
-        rounds = max(3, times // 4)
-        together = [time_ for _ in range(rounds) for time_ in _run_together(runner)]
-        lost = sum(time_ is None for time_ in together)
-        reached = sorted(time_ for time_ in together if time_ is not None)
-        p95 = statistics.quantiles(reached, n=20)[-1]
-        note = f"{rounds} rounds, median {statistics.median(reached):.3g}, slowest {reached[-1]:.3g}"
-        yield Row(f"runner: {AT_ONCE} at once, 95th percentile", p95, "ms", 250, note)
-        yield Row(f"runner: {AT_ONCE} at once, lost", lost, "runs", 0)
-        dot = decorate_dot(recording.graphs[0], recording.passes)
-        layouts = [_time_draw(runner, dot) for _ in range(times)]
-        yield median_row("runner: one small picture laid out", layouts)
-    finally:
-        runner.close()
-
-
-def _time_run(runner: Runner) -> float | None:
-    """Milliseconds of one run; None where it gave no good recording."""
-    source, _ = next_program(SMALL)
-    began = time.perf_counter()
-    run = runner.start(Program(source))
-    is_done = run.wait(MOST_SECONDS)
-    taken = 1000 * (time.perf_counter() - began)
-    return taken if is_done and run.plain["status"] == "ok" and run.plain["passes"][0]["steps"] else None
-
-
-def _run_together(runner: Runner) -> list[float | None]:
-    gate = threading.Barrier(AT_ONCE)
-
-    def run(_: int) -> float | None:
-        gate.wait()
-        return _time_run(runner)
-
-    with ThreadPoolExecutor(AT_ONCE) as people:
-        return list(people.map(run, range(AT_ONCE)))
-
-
-def _time_draw(runner: Runner, dot: str) -> float:
-    began = time.perf_counter()
-    runner.draw(dot)
-    return 1000 * (time.perf_counter() - began)
 
 
 @contextmanager
@@ -276,7 +207,6 @@ def _measure_visits(chromium: "Browser", address: str, times: int) -> Iterator[R
 def measure_all(is_quick: bool) -> Iterator[Row]:
     """Every row of the table."""
     times = 5 if is_quick else 20
-    yield from measure_runner(times)
     yield from measure_page(times)
 
 

@@ -1,4 +1,4 @@
-"""What both benchmarks share: their two options, a row that is held against its target, and the table."""
+"""What the benchmarks share: their two options, a row that is held against its target, and the table."""
 
 import argparse
 import json
@@ -11,6 +11,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # A clone that was not installed finds its own explorer, and so do the processes that a benchmark starts.
 sys.path.insert(0, str(ROOT))
+
+MOST_SECONDS = 10
+"""A result or a picture that is not there after this counts as this late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +61,20 @@ def spread(values: Sequence[float]) -> str:
         return ""
     low, _, high = statistics.quantiles(values, n=4)
     return f"quartiles {low:,.3g} to {high:,.3g}"
+
+
+def median_row(name: str, milliseconds: Sequence[float | None], target: float | None = None, note: str = "") -> Row:
+    """The row of a median; what never came counts as the longest that was waited."""
+    reached = [time for time in milliseconds if time is not None]
+    missing = len(milliseconds) - len(reached)
+    all_times = reached + [1000.0 * MOST_SECONDS] * missing
+    parts = [note, f"{len(milliseconds)} times", f"{missing} NEVER CAME" if missing else "", spread(all_times)]
+    return Row(name, statistics.median(all_times), "ms", target, ", ".join(part for part in parts if part))
+
+
+def late_row(name: str, milliseconds: Sequence[float | None], target: float | None = None, note: str = "") -> Row:
+    """The row of a 95th percentile, likewise."""
+    all_times = sorted(1000.0 * MOST_SECONDS if time is None else time for time in milliseconds)
+    late = statistics.quantiles(all_times, n=20)[-1]
+    middle = f"median {statistics.median(all_times):.3g}, slowest {all_times[-1]:.3g}"
+    return Row(name, late, "ms", target, ", ".join(part for part in (note, f"{len(all_times)} times", middle) if part))

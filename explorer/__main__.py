@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from explorer import __version__
-from explorer.confine import Limits
+from explorer.limits import MODES, Limits
 from explorer.program import Program
 from explorer.runner import Runner, RunnerError
 
@@ -23,7 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     record.add_argument("--device", default="cpu", help="where its tensors are made: cpu, cuda:0, mps (default cpu)")
     record.add_argument("--seed", type=int, default=0, help="of torch, random and NumPy (default 0)")
     record.add_argument("--timeout", type=_seconds, help="seconds the program may take (EXPLORER_SECONDS, 10)")
-    record.add_argument("--mode", choices=("local", "shared"), default="local", help="local uses every core")
+    record.add_argument(
+        "--mode", choices=MODES, help="shared needs Landlock and seccomp and uses one core; local what the system has"
+    )
     record.add_argument("--knob", action="append", default=[], type=_knob, metavar="NAME=VALUE", help="set a number")
     record.add_argument("--full", action="append", default=[], type=int, metavar="PASS", help="record it in full")
     record.add_argument("-o", "--output", metavar="OUT", help="write here instead of standard output")
@@ -34,16 +36,21 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"cannot read {chosen.file}: {error}")
     if not -(2**63) <= chosen.seed < 2**63:
         parser.error("--seed must be a 64-bit integer")
+    if chosen.output and Path(chosen.output).is_dir():
+        parser.error(f"cannot write {chosen.output}: it is a folder")
     if chosen.output and not Path(chosen.output).parent.is_dir():
         parser.error(f"cannot write {chosen.output}: no such folder")
     try:
         limits = Limits.from_environment()
     except ValueError as error:
         parser.error(str(error))
+    seconds = chosen.timeout or limits.seconds
     limits = replace(
         limits,
-        seconds=chosen.timeout or limits.seconds,
-        threads=1 if chosen.mode == "shared" else limits.threads,
+        seconds=seconds,
+        # Nobody watches here: what is asked for is the time in all.
+        training_seconds=seconds,
+        mode=chosen.mode or limits.mode,
     )
     runner = Runner(limits)
     try:

@@ -193,6 +193,7 @@ class _Validator:
         self.nodes = nodes
         self.problems: list[Problem] = []
         self.bound: set[str] = set()
+        self.own_classes: set[str] = set()
         self.defined: set[str] = set()
         self.prefixes: tuple[str, ...] = ()
         self.imported: dict[str, str] = dict(policy.PREDEFINED_MODULES)
@@ -219,7 +220,7 @@ class _Validator:
 
     def _collect(self) -> None:
         """What the program binds, defines and imports, and where a special attribute stands in a safe form."""
-        bind, prefixes, imports = self.bound.add, [], []
+        bind, prefixes, imports, classes = self.bound.add, [], [], set()
         for node in self.nodes:
             match node:
                 case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
@@ -229,7 +230,7 @@ class _Validator:
                 case ast.FunctionDef(name=name):
                     bind(name)
                 case ast.ClassDef(name=name):
-                    bind(name)
+                    classes.add(name)
                 case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
                     bind(name)
                 case ast.MatchMapping(rest=str(name)):
@@ -249,10 +250,12 @@ class _Validator:
                     imports.append(node)
             if isinstance(node, ast.Attribute) and node.attr in ("__name__", "__qualname__"):
                 self.class_names.add(id(node.value))
-        self.defined |= self.bound
+        self.defined |= self.bound | classes
         self.prefixes = tuple(prefixes)
         for node in imports:
             self._bind_import(node)
+        self.own_classes = classes - self.bound - self.imported.keys()
+        self.bound |= classes
         for name in self.bound:
             self.imported.pop(name, None)
 
@@ -325,11 +328,30 @@ class _Validator:
             if (
                 name in _BY_RUN_TIME_NAME
                 and id(node) in self.called
-                and _is_own_name(node.value, self.called[id(node)])
+                and self._is_own_name(node.value, self.called[id(node)], name)
             ):
                 return
         hint = policy.DUNDER_HINTS.get(name, "Use the public way: type(x).__name__, len(x), str(x), getattr(x, name).")
         self._add(f"the attribute {name!r} cannot be used here", node, _INSIDE[0], hint)
+
+    def _is_own_name(self, receiver: ast.expr, call: ast.Call, method: str) -> bool:
+        """Whether ``super().__setattr__(name, value)`` or ``object.__setattr__(self, "name", value)`` does no harm.
+
+        A name that is only known at run time must be of an attribute of an instance of the program's own class: the
+        number of arguments and the class tell, for ``super(int, int).__setattr__(anything, name, value)`` is more.
+        """
+        match receiver, call.args:
+            case ast.Call(func=ast.Name(id="super")), _ if "super" in self.bound:
+                return False
+            case ast.Call(func=ast.Name(id="super")), [ast.Constant(value=str(name)), *_]:
+                return policy.is_safe_attribute(name)
+            case ast.Call(func=ast.Name(id="super"), args=[] | [ast.Name(), _] as of), [*names]:
+                count = 2 if method == "__setattr__" else 1
+                is_whole = not call.keywords and not any(isinstance(argument, ast.Starred) for argument in names)
+                return is_whole and len(names) == count and (not of or of[0].id in self.own_classes)
+            case ast.Name(id="object"), [_, ast.Constant(value=str(name)), *_] if "object" not in self.bound:
+                return policy.is_safe_attribute(name)
+        return False
 
     def _check_format(self, node: ast.Attribute) -> None:
         text = node.value.value if isinstance(node.value, ast.Constant) else None
@@ -451,18 +473,6 @@ _INSIDE = (
 )
 # They take the attribute's name when the program runs.
 _BY_RUN_TIME_NAME = frozenset({"__getattr__", "__setattr__", "__delattr__"})
-
-
-def _is_own_name(receiver: ast.expr, call: ast.Call) -> bool:
-    """Whether ``super().__setattr__(name, value)`` or ``object.__setattr__(self, "name", value)`` takes a safe name."""
-    match receiver, call.args:
-        case ast.Call(func=ast.Name(id="super")), [ast.Constant(value=str(name)), *_]:
-            return policy.is_safe_attribute(name)
-        case ast.Call(func=ast.Name(id="super")), _:
-            return True
-        case ast.Name(id="object"), [_, ast.Constant(value=str(name)), *_]:
-            return policy.is_safe_attribute(name)
-    return False
 
 
 def _is_simple(text: str) -> bool:

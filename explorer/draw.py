@@ -92,7 +92,7 @@ def _op_label(node: Node, show_attributes: bool) -> str:
         return node.name
     if "holds" in node.attributes:
         return f"{shorten(node.name)}\n{shorten(node.attributes['holds'])}"
-    shown = [node.name]
+    shown = [_title(node)]
     # A node that several names were given outputs of shows the shape of the first.
     value = node.output and (format_value(node.output) if "," not in (node.variable or "") else _size(node.shape))
     if not value and node.shape:
@@ -105,6 +105,16 @@ def _op_label(node: Node, show_attributes: bool) -> str:
     if show_attributes:
         shown += [shorten(f"{key}: {_plain(value)}") for key, value in node.attributes.items()]
     return "\n".join(line for line in shown if line)
+
+
+def _title(node: Node) -> str:
+    """A node's name after that of the layer that made it, of which the end is kept where it is long."""
+    parts = node.module.split(".") if node.module else []
+    for start in range(len(parts)):
+        path = ("\N{HORIZONTAL ELLIPSIS}" if start else "") + ".".join(parts[start:])
+        if len(title := f"{path}: {node.name}") <= MOST_LABEL:
+            return title
+    return node.name
 
 
 def _tensor_label(node: Node) -> str:

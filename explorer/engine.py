@@ -28,6 +28,9 @@ __all__ = ["get_mode", "pop_mode", "push_mode", "sequence_nr"]
 as_plain_tensors = torch._C.DisableTorchFunctionSubclass
 """While it is entered, tensors of the program's own subclasses are read without their ``__torch_function__``."""
 
+run_at_once = torch.autograd.Variable._execution_engine.run_backward
+"""The engine without what PyTorch does around it for its own log and for compiled graphs."""
+
 LEAF_SEQUENCE = 2**64 - 1
 """The sequence number of every AccumulateGrad: the engine takes them first."""
 
@@ -49,6 +52,8 @@ class Watcher(Protocol):
     def note_call(self, before: int, after: int, output: Any, frame: FrameType) -> None: ...
 
     def note_hook(self, tensor: torch.Tensor) -> None: ...
+
+    def note_optimizer(self, optimizer: torch.optim.Optimizer) -> None: ...
 
 
 @dataclass(slots=True)
@@ -131,6 +136,14 @@ def install() -> None:
         return output
 
     _replace(torch.autograd.Function, "apply", classmethod(noted_apply))
+    initialize = torch.optim.Optimizer.__init__
+
+    def noted_init(optimizer: torch.optim.Optimizer, /, *args: Any, **kwargs: Any) -> None:
+        initialize(optimizer, *args, **kwargs)
+        if _active:
+            _active[-1].note_optimizer(optimizer)
+
+    _replace(torch.optim.Optimizer, "__init__", noted_init)
     call = torch.nn.Module.__call__
 
     def noted_call(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
@@ -156,9 +169,7 @@ def _outside(function: Callable, position: int, gradient: str) -> Callable:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not _active:
-            return function(*args, **kwargs)
-        if _active[-1].bare_left > 0:
+        if not _active or _active[-1].bare_left > 0:
             return function(*args, **kwargs)
         given = args[position] if len(args) > position else kwargs.get(gradient)
         return _active[-1].call_outside(function, given is not None, args, kwargs)

@@ -674,6 +674,15 @@ Stopped
 MemoryLimit
     The program asked for more memory than it may use.
     Use smaller tensors. A list of losses that are still tensors keeps every graph; keep loss.item().
+PassLimit
+    A run keeps the loss of every backward pass, so their number is bounded. What it did until then is kept.
+    Use fewer passes. Who runs the server can raise EXPLORER_TRAINING_PASSES.
+Busy
+    The server is busy, and there is a bound to how many runs may wait.
+    Wait for a run of yours to end, or try again in a few seconds.
+NoWalls
+    A shared server runs programs behind Landlock and seccomp only, and this machine lacks one.
+    The About page says which. Whoever runs the server can repair it, or start it with EXPLORER_MODE=local.
 OutputLimit
     The program printed more than is kept.
     Print every hundredth step, or fewer elements.
@@ -688,6 +697,12 @@ Refused
 
 _TYPES = dict(
     _read("""
+NoData
+    MNIST is not on this server.
+    Download it on the Digits page, or use the small digits: from explorer.datasets import digits.
+DataError
+    The files of MNIST cannot be used.
+    The message says which and why; whoever runs the server can put it right.
 MemoryError
     The program asked for more memory than it may use.
     Use smaller tensors. A list of losses that are still tensors keeps every graph; keep loss.item().

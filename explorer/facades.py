@@ -4,11 +4,14 @@ A facade is never a module: a real one reaches ``os`` and ``sys`` within two att
 """
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import importlib
 import importlib.util
 import inspect
+import numbers
+import re
 import sys
 import time
 import types
@@ -46,7 +49,7 @@ DENIED: dict[str, tuple[frozenset[str], str]] = {
         (
             "It compiles or rewrites code, which needs a compiler and hides the graph that is drawn here.",
             "compile compiler while_loop rearrange fx export bmat parse_ir parse_schema parse_type_comment "
-            "CompilationUnit f2py",
+            "CompilationUnit f2py linearize",
             "Delete it: the program computes the same numbers without it.",
         ),
         (
@@ -188,7 +191,8 @@ _DERIVED = """
 # Their own names, less what runs text, writes files or opens the machine.
 _LESS = {
     "random": "SystemRandom",
-    "typing": "get_type_hints ForwardRef evaluate_forward_ref get_overloads TextIO BinaryIO IO",
+    # get_args gives the ForwardRef of a text in quotes, which evaluates it; get_origin gives the real type.
+    "typing": "get_type_hints ForwardRef evaluate_forward_ref get_overloads get_args get_origin TextIO BinaryIO IO",
     "numpy.random": "BitGenerator SeedSequence MT19937 PCG64 PCG64DXSM Philox SFC64",
     "numpy": "core lib ma rec char strings emath polynomial typing dtypes exceptions recarray record nested_iters "
     "DataSource setbufsize geterrcall source",
@@ -197,6 +201,8 @@ _LESS = {
     "torch.func": "functionalize debug_unwrap",
     "torch.linalg": "LinAlgError_",
 }
+# What stands for a real object by the policy's rule for names, which is not known here: module -> name -> object.
+REPLACED: dict[str, dict[str, Any]] = {"functools": {}}
 WRITABLE = {"torch.backends.cudnn": words("enabled deterministic benchmark allow_tf32")}
 TQDM = ("tqdm", "tqdm.auto", "tqdm.notebook", "tqdm.std")
 
@@ -306,16 +312,47 @@ def _facade(room: Room, fixed: dict[str, Any]) -> Any:
             return f"<module {room.name!r}>"
 
     for name in room.names:
-        # A property calls partial(facade), so getattr(real, name, facade): a fresh look-up without a Python frame.
-        get = functools.partial(_first, fixed[name]) if name in fixed else functools.partial(getattr, real, name)
-        setattr(Facade, name, property(get))
+        setattr(Facade, name, property(_getter(real, fixed, name)))
     Facade.__name__ = Facade.__qualname__ = "module"
     _FACADES.add(Facade)
     return Facade()
 
 
-def _first(value: Any, _: Any) -> Any:
-    return value
+def _getter(real: Any, fixed: dict[str, Any], name: str) -> Callable[[Any], Any]:
+    """What looks a name up afresh; a function, for a partial would show the module that it reads."""
+    if name in fixed:
+        value = fixed[name]
+        return lambda _: value
+    return lambda _: getattr(real, name)
+
+
+class _TypeOfTypes(type):
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, type)
+
+    def __repr__(cls) -> str:
+        return "<class 'type'>"
+
+
+class Type(metaclass=_TypeOfTypes):
+    """``type`` with one argument; it never gives a metaclass, which would make classes of any content."""
+
+    def __new__(cls, value: Any, /, *more: Any) -> Any:
+        if more:
+            raise TypeError("type() takes 1 argument here; write a class statement")
+        kind = types.ModuleType if is_facade(value) else type(value)
+        return Type if issubclass(kind, type) else kind
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("type 'type' is not an acceptable base type here")
+
+    def __class_getitem__(cls, item: Any) -> Any:
+        # Not type[item]: to call that is to call type.
+        return types.GenericAlias(cls, item)
+
+
+Type.__name__ = Type.__qualname__ = "type"
+Type.__module__ = "builtins"
 
 
 def _real(name: str) -> types.ModuleType | None:
@@ -400,7 +437,7 @@ def _replacements() -> dict[str, dict[str, Any]]:
         # an error would only make people delete an argument.
         def __init__(self, *args: Any, **options: Any) -> None:
             given = signature.bind(*args, **options).arguments
-            if isinstance(given.get("num_workers"), int) and given["num_workers"] > 0:
+            if isinstance(given.get("num_workers"), numbers.Integral) and given["num_workers"] > 0:
                 for key in (
                     "num_workers",
                     "prefetch_factor",
@@ -419,20 +456,53 @@ def _replacements() -> dict[str, dict[str, Any]]:
         with warnings.catch_warnings(**options) as caught:
             yield caught
 
-    def wraps(wrapped: Any) -> Any:
-        # The real one copies attributes of any name that it is given.
-        return functools.wraps(wrapped)
+    def wraps(wrapped: Any) -> Callable[[Any], Any]:
+        # The real one copies attributes of any name that it is given, also when what it returned is called, and the
+        # __dict__ of a class into whatever answers for one.
+        def decorate(wrapper: Any) -> Any:
+            if type(wrapper) is not types.FunctionType:
+                raise TypeError(f"wraps() decorates functions here, not {type(wrapper).__name__!r}")
+            return functools.update_wrapper(wrapper, wrapped)
+
+        return decorate
+
+    def copy_shallow(x: Any) -> Any:
+        # The real one makes a bound method anew by getattr(its object, the name of its function).
+        return types.MethodType(x.__func__, x.__self__) if isinstance(x, types.MethodType) else copy.copy(x)
+
+    copy_shallow.__name__ = copy_shallow.__qualname__ = "copy"
+
+    def fields(class_or_instance: Any) -> tuple[Any, ...]:
+        # The class's own ones, renamed, would be source text of a class that is derived from it.
+        return tuple(copy.copy(field) for field in dataclasses.fields(class_or_instance))
+
+    def set_default_tensor_type(t: Any) -> None:
+        # The real one imports the module of any dotted name.
+        is_name = type(t) is str and re.fullmatch(r"torch\.(cuda\.)?[A-Z]\w*Tensor", t)
+        if not is_name and type(t) not in (type, type(torch.FloatTensor)):
+            raise TypeError(f"invalid type object: {t!r} is no tensor type")
+        torch.set_default_tensor_type(t)
+
+    @functools.wraps(torch.utils.checkpoint.checkpoint)
+    def checkpoint(*args: Any, **options: Any) -> Any:
+        # To name the C++ frames of an error message it would start addr2line.
+        options.pop("debug", None)
+        return torch.utils.checkpoint.checkpoint(*args, **options)
 
     def sparse_coo_tensor(*args: Any, **options: Any) -> torch.Tensor:
         # Unchecked indices write outside the tensor in to_dense().
         return torch.sparse_coo_tensor(*args, **options | {"check_invariants": True})
 
     return {
-        "torch": {"sparse_coo_tensor": sparse_coo_tensor},
+        "torch": {"sparse_coo_tensor": sparse_coo_tensor, "set_default_tensor_type": set_default_tensor_type},
         "torch.utils.data": {"DataLoader": DataLoader},
         "torch.utils.data.dataloader": {"DataLoader": DataLoader},
         "warnings": {"catch_warnings": catch_warnings},
-        "functools": {"wraps": wraps},
+        "functools": {"wraps": wraps, **REPLACED["functools"]},
+        "copy": {"copy": copy_shallow},
+        "dataclasses": {"fields": fields},
+        "torch.utils.checkpoint": {"checkpoint": checkpoint},
+        "typing": {"Type": Type},
     }
 
 
@@ -452,7 +522,8 @@ def _tqdm_class(on_progress: Progress | None) -> type:
             now = time.perf_counter()
             if on_progress is not None and not self.disable and (always or now - self.last_print_t >= 0.05):
                 self.last_print_t = now
-                told = {"n": self.n, "total": self.total, "description": self.desc, "postfix": self.postfix}
+                told = {"n": self.n, "total": self.total, "description": str(self.desc)[:200]}
+                told["postfix"] = str(self.postfix)[:200]
                 on_progress(told)
 
         def __iter__(self) -> Iterator[Any]:

@@ -3,18 +3,25 @@
 import builtins
 import collections
 import contextlib
+import dataclasses
 import dis
+import enum
 import fractions
 import functools
 import sys
 import types
+import typing
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy
 import torch
+import torch.optim.swa_utils
 import torch.utils.data
+from torch.distributions import distribution
+from torch.nn.modules import container, rnn
+from torch.nn.utils import parametrize, prune
 from torch.utils.data import dataloader, dataset
 
 from explorer import facades
@@ -196,6 +203,8 @@ def reserved_names() -> frozenset[str]:
         torch.autograd.graph.Node,
     ]
     names = {name for kind in kinds for name in dir(kind)} | _UNSAFE_METHODS
+    # Enum._convert_ makes members of what a module holds; ForwardRef._evaluate evaluates text.
+    names |= {name for kind in (enum.EnumType, typing.ForwardRef) for name in dir(kind) if name.startswith("_")}
     # Standard modules that the real modules hold: the way out of torch, were a real one ever reached.
     held = {key for room in rooms().values() for key, value in vars(room.real or types).items() if _is_module(value)}
     standard = {name for name in sys.stdlib_module_names if not name.startswith("_")}
@@ -230,6 +239,7 @@ def program_globals(on_progress: Progress | None = None) -> dict[str, Any]:
 
     ``on_progress`` is told how far a tqdm loop is, as {n, total, description, postfix}.
     """
+    guard_libraries()
     modules = facades.build_facades(on_progress)
     closed = {**_closed_builtins(), "__import__": functools.partial(_import, modules)}
     ready = {short: modules[name] for short, name in _SHORT.items()}
@@ -249,6 +259,87 @@ def warm_up() -> None:
         repr((weight**2).grad_fn._saved_self)
         with torch.autograd.forward_ad.dual_level():
             torch.autograd.forward_ad.make_dual(torch.ones(1), torch.ones(1)) ** 2
+
+
+@functools.cache
+def guard_libraries() -> None:
+    """Hold library code to the rule of the check where it takes attribute names, or a foreign ``self``, from a program.
+
+    Once per process; for a program that does neither everything stays as it is.
+    """
+    for module in (container, rnn, distribution, prune, parametrize):
+        # A module's own global comes before the built-in.
+        vars(module).update(getattr=_getattr, setattr=_setattr)
+    for kind in (*vars(torch.optim.lr_scheduler).values(), torch.optim.swa_utils.SWALR):
+        if isinstance(kind, type) and "state_dict" in vars(kind):
+            kind.state_dict = _without_inner(kind.state_dict)
+    dataloader._MultiProcessingDataLoaderIter = _refuse_workers
+    dataclasses.Field = _Field
+    enum.EnumType._create_ = _with_plain_names(enum.EnumType._create_)
+
+
+def _without_inner(state_dict: Callable[[Any], dict]) -> Callable[[Any], dict]:
+    """Leave out what is no attribute of an instance: called on a class, or with one as a lambda, it tells all of it."""
+
+    @functools.wraps(state_dict)
+    def wrapped(self: Any) -> dict[str, Any]:
+        state = _safe_items(state_dict(self))
+        if "lr_lambdas" in state:
+            state["lr_lambdas"] = [kept and _safe_items(kept) for kept in state["lr_lambdas"]]
+        if type(state.get("_scale_fn_custom")) is dict:
+            state["_scale_fn_custom"] = _safe_items(state["_scale_fn_custom"])
+        return state
+
+    return wrapped
+
+
+def _safe_items(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if type(name) is str and is_safe_attribute(name)}
+
+
+def _refuse_workers(*_: Any) -> None:
+    raise RuntimeError("a program here is one process: leave num_workers at 0")
+
+
+_field_name = dataclasses.Field.name
+
+
+class _Field(dataclasses.Field):
+    """A field whose name is one: dataclass() writes it into source text."""
+
+    __slots__ = ()
+
+    def _set_name(self, name: Any) -> None:
+        if name is not None and (type(name) is not str or not name.isidentifier()):
+            raise TypeError(f"Field names must be valid identifiers: {name!r}")
+        _field_name.__set__(self, name)
+
+    name = property(_field_name.__get__, _set_name)
+
+
+_Field.__name__ = _Field.__qualname__ = "Field"
+_Field.__module__ = "dataclasses"
+
+
+def _with_plain_names(create: Callable[..., type]) -> Callable[..., type]:
+    """``EnumType._create_`` (``Enum("Colour", "RED GREEN")``) where a member has no name that is special to Python."""
+
+    @functools.wraps(create)
+    def wrapped(cls: type, class_name: str, names: Any, **options: Any) -> type:
+        # Plain copies, which are the same at the second look.
+        if isinstance(names, str):
+            names = str.split(str.replace(names, ",", " "))
+        items = names.items() if isinstance(names, Mapping) else names or ()
+        names = [item if isinstance(item, str) else tuple(item) for item in items]
+        for name in (item if isinstance(item, str) else item[0] for item in names):
+            if type(name) is not str or is_dunder(name):
+                raise ValueError(f"{name!r} cannot be the name of a member here")
+        if options.get("module") is None:
+            # The real one would take it from one frame less.
+            options["module"] = sys._getframe(2).f_globals.get("__name__")
+        return create(cls, class_name, names, **options)
+
+    return wrapped
 
 
 def keep_samplers_on_cpu() -> None:
@@ -281,9 +372,10 @@ def _import(
     modules: dict[str, Any], name: str, _globals: Any = None, _locals: Any = None, fromlist: Any = (), level: int = 0
 ) -> Any:
     # C code of torch and NumPy imports through the caller's __import__ too (PyImport_Import), with an empty list where
-    # a statement has a tuple or None; it keeps the real module to itself.
+    # a statement has a tuple or None; it takes the module from sys.modules and looks at nothing that we return.
     if type(fromlist) is list:
-        return builtins.__import__(name, _globals, _locals, fromlist, level)
+        builtins.__import__(name, _globals, _locals, fromlist, level)
+        return None
     if level or name not in modules:
         raise ModuleNotFoundError(f"No module named {name!r} here", name=str(name))
     return modules[name] if fromlist else modules[name.partition(".")[0]]
@@ -345,7 +437,7 @@ def _closed_builtins() -> dict[str, Any]:
         for name, value in vars(builtins).items()
         if isinstance(value, type) and issubclass(value, Exception) and not name.startswith("_")
     }
-    own = {"getattr": _getattr, "setattr": _setattr, "hasattr": _hasattr, "delattr": _delattr, "type": _Type}
+    own = {"getattr": _getattr, "setattr": _setattr, "hasattr": _hasattr, "delattr": _delattr, "type": facades.Type}
     real = {name: getattr(builtins, name) for name in BUILTINS if name != "__import__"}
     return {**exceptions, **real, **own}
 
@@ -382,29 +474,37 @@ def _hasattr(value: Any, name: Any, /) -> bool:
     return hasattr(value, name if type(name) is str and name in DEFINABLE else _checked(name))
 
 
-class _TypeOfTypes(type):
-    def __instancecheck__(cls, value: Any) -> bool:
-        return isinstance(value, type)
+class _CachedProperty:
+    """``functools.cached_property`` in instances, under names of attributes.
 
-    def __repr__(cls) -> str:
-        return "<class 'type'>"
+    The real one reads the ``__dict__`` of whatever it is bound to, a class too, under any name that is put into it.
+    """
+
+    __class_getitem__ = classmethod(types.GenericAlias)
+
+    def __init__(self, func: Callable[[Any], Any]) -> None:
+        self.func, self.attrname, self.__doc__ = func, None, func.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        if self.attrname is None:
+            self.attrname = name
+        elif name != self.attrname:
+            message = "Cannot assign the same cached_property to two different names"
+            raise TypeError(f"{message} ({self.attrname!r} and {name!r}).")
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        name, held = _checked(self.attrname), vars(instance)
+        if type(held) is not dict:
+            raise TypeError(
+                f"No '__dict__' attribute on {type(instance).__name__!r} instance to cache {name!r} property."
+            )
+        if name not in held:
+            held[name] = self.func(instance)
+        return held[name]
 
 
-class _Type(metaclass=_TypeOfTypes):
-    """``type`` with one argument; it never gives a metaclass, which would make classes of any content."""
-
-    def __new__(cls, value: Any, /, *more: Any) -> Any:
-        if more:
-            raise TypeError("type() takes 1 argument here; write a class statement")
-        kind = types.ModuleType if is_facade(value) else type(value)
-        return _Type if issubclass(kind, type) else kind
-
-    def __init_subclass__(cls) -> None:
-        raise TypeError("type 'type' is not an acceptable base type here")
-
-    def __class_getitem__(cls, item: Any) -> Any:
-        return type[item]
-
-
-_Type.__name__ = _Type.__qualname__ = "type"
-_Type.__module__ = "builtins"
+_CachedProperty.__name__ = _CachedProperty.__qualname__ = "cached_property"
+_CachedProperty.__module__ = "functools"
+facades.REPLACED["functools"]["cached_property"] = _CachedProperty

@@ -10,7 +10,7 @@ import threading
 import time
 import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,17 @@ import torch
 
 from explorer import confine, policy
 from explorer.check import Refused, check_program
+from explorer.control import Clock, Control, Orders, PassLimit, Stopped
 from explorer.engine import as_plain_tensors, find_program_frame
 from explorer.explain import explain_problem
 from explorer.program import FILENAME, Program, find_loops
 from explorer.recording import SCHEMA, Problem, Recording
-from explorer.tracer import TracedPass, Tracer
+from explorer.summaries import plain_number
+from explorer.tracer import Tracer
 from explorer.transcript import Positions, Transcript
 
-MOST_OUTPUT = 64_000
-"""So many characters of printed text are kept."""
-
 MOST_MESSAGE = 4_000
+MOST_KEPT = 100_000
 MOST_VARIABLES = 400
 MOST_NOTES = 20
 
@@ -40,10 +40,6 @@ _UNPACKING = {
     "disable_saved_tensors_hooks",
 }
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
-
-
-class Stopped(BaseException):
-    """Raised in the program when its reader stops it."""
 
 
 class TimeLimit(BaseException):
@@ -59,15 +55,30 @@ def record_plain(
     program: Program,
     *,
     time_limit: float | None = None,
+    training_limit: float | None = None,
     full: Iterable[int] = (),
+    keep: Iterable[str] = (),
+    replays: Iterable[Mapping[str, Any]] = (),
+    until: int | None = None,
+    most_passes: int | None = None,
     draws: bool = True,
+    maps: bool = False,
+    most_output: int = 64_000,
     on_event: Callable[[dict[str, Any]], None] | None = None,
+    orders: Orders | None = None,
+    on_globals: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """``record_program`` as the JSON-shaped dict of the contract, which is what a worker sends.
 
-    ``time_limit`` is in seconds of wall time and needs the main thread; passes in ``full`` are recorded
-    in full; ``draws`` False leaves the DOT texts out. A program that fails gives a Recording with a
-    problem: nothing is raised for it.
+    A program that fails gives a Recording with a problem: nothing is raised for it.
+
+    ``time_limit`` is in seconds of wall time without a backward pass, ``training_limit`` in all for a program
+    that makes some; they need the main thread. Passes in ``full`` are recorded in full. Tensors named in ``keep`` are
+    kept whole. ``replays`` are the knob events of an earlier run, to happen again. After ``until``
+    passes the run is stopped; it may make ``most_passes``. ``draws`` False leaves the DOT texts
+    out; with ``maps`` the large tensors of full passes have a map. Of printed text ``most_output`` characters are
+    kept. ``orders`` come from the reader while it runs.
+    ``on_globals`` is given the program's globals when it has ended.
     """
     began = time.perf_counter()
     try:
@@ -81,12 +92,24 @@ def record_plain(
         return _fail_early(program, problem, {"check_ms": _milliseconds(began)})
     code = compile(tree, FILENAME, "exec")
     timings = {"check_ms": _milliseconds(began)}
-    output = Output(on_event)
+    output = Output(on_event, most=most_output)
     namespace = policy.program_globals(on_progress=_forward_progress(on_event))
-    run = Run(program, tree, namespace, full=full, draws=draws, on_event=on_event)
+    positions = Positions(tree)
+    control = Control(
+        tree,
+        namespace,
+        positions,
+        on_event=on_event,
+        orders=orders,
+        replays=replays,
+        until=until,
+        most_passes=most_passes,
+    )
+    run = Run(program, tree, namespace, positions, control, full=full, draws=draws, maps=maps)
     began = time.perf_counter()
     with _seeded(program), contextlib.redirect_stdout(output), _noted_warnings(run.notes):
-        problem = run.execute(code, time_limit)
+        problem = run.execute(code, time_limit, training_limit)
+    control.tell()
     timings["run_ms"] = _milliseconds(began)
     confine.release_reserve()
     output.flush()
@@ -98,16 +121,26 @@ def record_plain(
     began = time.perf_counter()
     with as_plain_tensors():
         plain = run.to_plain(problem)
+        plain["kept"] = keep_whole(namespace, keep)
     plain["stdout"], plain["stdout_truncated"] = output.text(), output.truncated
     timings["plain_ms"] = _milliseconds(began)
     plain["timings"] = timings
+    if on_globals is not None:
+        on_globals(namespace)
     return plain
 
 
 class Output(io.TextIOBase):
     """Standard output of a program: keeps the beginning, tells a listener as it grows."""
 
-    def __init__(self, on_event: Callable[[dict[str, Any]], None] | None = None, interval: float = 0.05) -> None:
+    def __init__(
+        self,
+        on_event: Callable[[dict[str, Any]], None] | None = None,
+        *,
+        interval: float = 0.05,
+        most: int = 64_000,
+    ) -> None:
+        self._most = most
         self._parts: list[str] = []
         self._length = 0
         self._pending = 0
@@ -122,7 +155,7 @@ class Output(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Keep what still fits; say how long the text was, as every stream does."""
-        room = MOST_OUTPUT - self._length
+        room = self._most - self._length
         if len(text) > room:
             self.truncated = True
         if room > 0 and text:
@@ -156,10 +189,12 @@ class Run:
         program: Program,
         tree: ast.Module,
         namespace: dict[str, Any],
+        positions: Positions,
+        control: Control,
         *,
         full: Iterable[int] = (),
         draws: bool = True,
-        on_event: Callable[[dict[str, Any]], None] | None = None,
+        maps: bool = False,
     ) -> None:
         names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
@@ -167,7 +202,8 @@ class Run:
         self.is_limited = False
         self._program = program
         self._namespace = namespace
-        self._positions = Positions(tree)
+        self._positions = positions
+        self._control = control
         self._draws = draws
         self._reads_saved = not names & _UNPACKING
         self._tracer = Tracer(
@@ -178,18 +214,29 @@ class Run:
             doubts_hooks="register_prehook" in names or ("register_hook" in names and "grad_fn" in names),
             draws=draws,
             full=full,
-            on_pass=None if on_event is None else _PassEvents(on_event).tell,
+            maps=maps,
+            on_pass=control.after_pass,
         )
+        control.tracer = self._tracer
 
-    def execute(self, code: types.CodeType, time_limit: float | None) -> Problem | None:
+    def execute(
+        self, code: types.CodeType, time_limit: float | None, training_limit: float | None = None
+    ) -> Problem | None:
         """Run the program; the Problem that ended it, or None."""
         try:
-            with self._tracer, _limited(time_limit):
+            with self._tracer, _limited(time_limit, training_limit, self._control):
                 exec(code, self._namespace)
         except TimeLimit as error:
             self.is_limited = True
             message = f"the program ran for more than {time_limit:g} s"
+            if self._tracer.count > 1 and training_limit is not None:
+                is_over = self._control.clock.is_over
+                message = f"the program trained for more than {training_limit:g} s" if is_over else message
+                message += "" if is_over else " without a backward pass"
             return self._problem("TimeLimit", message, error)
+        except PassLimit as error:
+            self.is_limited = True
+            return self._problem("PassLimit", f"the program made {self._tracer.count:,} backward passes", error)
         except Stopped as error:
             self.is_limited = True
             return self._problem("Stopped", "the run was stopped", error)
@@ -198,7 +245,7 @@ class Run:
             self.is_limited = isinstance(error, MemoryError) or (
                 isinstance(error, RuntimeError) and any(words in message for words in _OUT_OF_MEMORY)
             )
-            return self._problem("MemoryLimit" if self.is_limited else type(error).__name__, message, error)
+            return self._problem("MemoryLimit" if self.is_limited else _exactly(type(error).__name__), message, error)
         return None
 
     def _problem(self, kind: str, message: str, error: BaseException) -> Problem:
@@ -231,25 +278,20 @@ class Run:
             **Transcript(self._tracer, self._positions, items, draws=self._draws).to_plain(),
             "timings": {},
             "versions": versions(),
-            "knob_events": [],
+            "knob_events": self._control.knob_events,
             "notes": self.notes,
+            "kept": {},
         }
 
 
-class _PassEvents:
-    """Turns passes into ``pass`` events, at most so many a second."""
-
-    def __init__(self, on_event: Callable[[dict[str, Any]], None], interval: float = 0.04) -> None:
-        self._on_event, self._interval, self._told = on_event, interval, 0.0
-
-    def tell(self, traced: TracedPass) -> None:
-        now = time.perf_counter()
-        if now - self._told < self._interval:
-            return
-        self._told = now
-        leaves = [{"variable": name, "value": value, "grad_norm": norm} for name, _, value, norm in traced.leaves]
-        event = {"event": "pass", "index": traced.index, "loss": traced.loss, "leaves": leaves}
-        self._on_event({**event, "expected": traced.expected})
+def keep_whole(namespace: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The whole values of these tensors, nested as ``tolist`` nests them; one of too many elements is left out."""
+    found = {}
+    for name in names:
+        tensor = namespace.get(name)
+        if isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided and tensor.numel() <= MOST_KEPT:
+            found[name] = plain_number(tensor.detach().tolist())
+    return found
 
 
 def plain_problem(problem: Problem | None) -> dict[str, Any] | None:
@@ -268,7 +310,11 @@ def fail_plain(program: Program, status: str, problem: Problem, **known: Any) ->
     """The plain Recording of a run of which nothing but its problem (and what is ``known``) came back."""
     empty: dict[str, Any] = {"schema": SCHEMA, "program": program.to_plain(), "status": status, "stdout": ""}
     empty |= {"stdout_truncated": False, "problem": plain_problem(problem), "variables": [], "graphs": []}
-    return empty | {"passes": [], "timings": {}, "versions": versions(), "knob_events": [], "notes": []} | known
+    return (
+        empty
+        | {"passes": [], "timings": {}, "versions": versions(), "knob_events": [], "notes": [], "kept": {}}
+        | known
+    )
 
 
 def _fail_early(program: Program, problem: Problem, timings: dict[str, float]) -> dict[str, Any]:
@@ -278,9 +324,14 @@ def _fail_early(program: Program, problem: Problem, timings: dict[str, float]) -
 
 def _text_of(error: BaseException) -> str:
     try:
-        return str(error)[:MOST_MESSAGE]
-    except Exception as second:
-        return f"(its message could not be read: {type(second).__name__})"
+        return _exactly(str(error))[:MOST_MESSAGE]
+    except BaseException as second:
+        return f"(its message could not be read: {_exactly(type(second).__name__)})"
+
+
+def _exactly(text: str) -> str:
+    """A text without the methods of a subclass that a program may have made."""
+    return str.__str__(text)
 
 
 def _milliseconds(began: float) -> float:
@@ -294,7 +345,11 @@ def _forward_progress(on_event: Callable[[dict[str, Any]], None] | None) -> Call
 @contextlib.contextmanager
 def _seeded(program: Program) -> Iterator[None]:
     """Seeds of torch, random and NumPy, and the default device where it is not the CPU."""
-    torch.manual_seed(program.seed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(program.seed)
+    else:
+        # The other asks every kind of accelerator, which takes longer than a small program.
+        torch.default_generator.manual_seed(program.seed)
     random.seed(program.seed)
     np.random.seed(program.seed % 2**32)
     if program.device == "cpu":
@@ -325,16 +380,18 @@ def _noted_warnings(notes: list[str]) -> Iterator[None]:
         yield
 
 
-def _limited(seconds: float | None) -> contextlib.AbstractContextManager:
-    """Raise TimeLimit in the program after ``seconds``, Stopped when asked; signals reach the main thread alone."""
+def _limited(
+    seconds: float | None, training_seconds: float | None, control: Control
+) -> contextlib.AbstractContextManager:
+    """Raise TimeLimit in the program when its time is over, Stopped when asked; signals reach the main thread alone."""
     is_main = threading.current_thread() is threading.main_thread()
     if seconds is None or not is_main or not hasattr(signal, "SIGALRM"):
         return contextlib.nullcontext()
-    return _interrupted_after(seconds)
+    return _interrupted_after(seconds, training_seconds, control)
 
 
 @contextlib.contextmanager
-def _interrupted_after(seconds: float) -> Iterator[None]:
+def _interrupted_after(seconds: float, training_seconds: float | None, control: Control) -> Iterator[None]:
 
     def end(*_: Any) -> None:
         raise TimeLimit
@@ -343,11 +400,10 @@ def _interrupted_after(seconds: float) -> Iterator[None]:
         raise Stopped
 
     previous = signal.signal(signal.SIGALRM, end), signal.signal(signal.SIGUSR2, stop)
-    # Again every 50 ms: a finally block of the program may have swallowed the first.
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.05)
+    control.clock = Clock(seconds, training_seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        control.clock.stop()
         signal.signal(signal.SIGALRM, previous[0])
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)

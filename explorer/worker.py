@@ -1,35 +1,19 @@
-"""The process with torch loaded: forks a fresh worker for every run, or is one itself (``--once``).
+"""What a worker process does: confines itself, runs one program or lays out one picture, answers in JSON lines.
 
-Spoken to in JSON lines on standard input: {"do": "run" | "draw" | "stop", "id": ...}. Answers on standard
-output, one line each: the id, a space, a JSON object with an "event". Started by explorer.runner.
+Most workers are forks of explorer.host. Where nothing can be forked (CUDA, MPS, Windows), ``python -m explorer.worker``
+is a worker started beforehand, with torch loaded, that waits for its one request on standard input.
 """
 
 import argparse
-import contextlib
-import faulthandler
 import gc
 import json
 import os
-import re
-import selectors
-import signal
 import sys
-import time
-from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from explorer import confine
-from explorer.confine import Limits
-from explorer.program import FILENAME, Program
-
-GRACE = 0.6
-"""Seconds between the soft stop of a program and its end."""
-
-WRITING = 30.0
-"""Seconds that a worker may take to write down what a program did that ended in time."""
-
-MOST_BYTES = 64_000_000
-"""A worker that answers more than this is ended."""
+from explorer import confine, datasets
+from explorer.limits import Limits
+from explorer.program import Program
 
 _WARM_UP = """
 import numpy as np
@@ -47,47 +31,76 @@ for step in range(2):
     print(f"{loss.item():.4f}")
 """
 
-_STOP_SIGNALS = {"stop": getattr(signal, "SIGUSR2", None), "tell": getattr(signal, "SIGUSR1", None)}
-_RAN = b'{"event": "ran"'
-_PROGRAM_LINE = re.compile(rb'File "' + re.escape(FILENAME).encode() + rb'", line (\d+)')
-
 
 def main() -> None:
-    """Run as ``python -m explorer.worker``."""
+    """Run one request in this very process, then end."""
     options = argparse.ArgumentParser(prog="python -m explorer.worker")
-    options.add_argument("--once", action="store_true", help="run one program in this very process, then end")
     options.add_argument("--device", default="cpu")
     chosen = options.parse_args()
+    answers = start_process()
+    try:
+        warm_up(chosen.device)
+    except (RuntimeError, AssertionError) as error:
+        # PyTorch names every backend that it has; the first line says which it lacks.
+        why = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0][:120]
+        sys.exit(f"PyTorch cannot use {chosen.device} on this machine ({why}). Choose cpu.")
+    walls = confine.find_walls() if chosen.device == "cpu" else no_walls_for(chosen.device)
+    Answer(answers, 0).send({"event": "ready", "walls": walls})
+    request, rest = read_request(0)
+    if request:
+        if request.get("data"):
+            datasets.prepare()
+        datasets.shut()
+        # An accelerator's driver reserves address space without end, so memory is left alone there.
+        shut_in(request, walls, memory=chosen.device == "cpu")
+        # A pipe cannot be asked there whether something has come.
+        orders = None if sys.platform == "win32" else (0, rest)
+        Answer(answers, request["id"]).give(request, orders)
+    os._exit(0)
+
+
+def read_request(descriptor: int) -> tuple[dict[str, Any], bytes]:
+    """The request of a worker, {} where none comes, and what was said to its run already."""
+    data = b""
+    while b"\n" not in data:
+        more = os.read(descriptor, 1 << 20)
+        if not more:
+            break
+        data += more
+    line, _, rest = data.partition(b"\n")
+    return json.loads(line or b"{}"), rest
+
+
+def no_walls_for(device: str) -> dict[str, str]:
+    """Why a worker on an accelerator has no walls."""
+    return dict.fromkeys(("landlock", "seccomp"), f"the driver of {device} needs its own files and calls")
+
+
+def start_process() -> BinaryIO:
+    """What comes before everything else in a process of ours; returns where its answers go."""
     confine.deepen_stack()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_STACKSIZE", "8M")
+    # Threads that wait by spinning made a training loop 15 to 50 times slower on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    warm_up(chosen.device)
-    answers.write(b'0 {"event": "ready"}\n')
-    if chosen.once:
-        request = json.loads(sys.stdin.buffer.readline() or b"{}")
-        if request:
-            # An accelerator's driver reserves address space without end, so memory is left alone there.
-            confine.limit_resources(
-                Limits(**request["limits"]), draws=request["do"] == "draw", memory=chosen.device == "cpu"
-            )
-            Answer(answers, request["id"]).give(request)
-        os._exit(0)
-    Host(answers).serve()
+    return answers
 
 
 def warm_up(device: str) -> None:
-    """Do once what every run would wait for: imports, tables, the first optimizer, the first backward."""
-    import pygraphviz  # noqa: F401
+    """Do once what every run would wait for: imports, tables, fonts, the first optimizer, the first backward."""
     import torch
 
-    from explorer import policy
+    from explorer import layout, look, policy
     from explorer.recorder import record_plain
 
     # A process that ran a parallel op before it forked would leave its children hanging in the next one.
     torch.set_num_threads(1)
     policy.warm_up()
+    layout.warm_up()
+    look.warm_up()
+    confine.load_walls()
     for _ in range(3):
         record_plain(Program(_WARM_UP))
     if device != "cpu":
@@ -96,8 +109,17 @@ def warm_up(device: str) -> None:
     gc.freeze()
 
 
+def shut_in(request: dict[str, Any], walls: dict[str, str], *, memory: bool = True) -> None:
+    """Raise every wall that this system has around this process, for what was asked of it."""
+    confine.wipe_freed_memory(False)
+    limits, draws = Limits(**request.get("limits", {})), request["do"] == "draw"
+    confine.limit_resources(limits, draws=draws, memory=memory)
+    standing = [wall for wall, missing in walls.items() if not missing]
+    confine.raise_walls(standing, draws=draws, threads=limits.count_threads() > 1)
+
+
 class Answer:
-    """One request's way back: numbered JSON lines, written whole."""
+    """One request's way back: JSON lines, written whole; numbered where several requests share the way."""
 
     def __init__(self, stream: BinaryIO, number: int, *, numbered: bool = True) -> None:
         self._stream = stream
@@ -113,264 +135,52 @@ class Answer:
         while data:
             data = data[self._stream.write(data) or 0 :]
 
-    def give(self, request: dict[str, Any]) -> None:
-        """Do what was asked, in this process."""
+    def give(self, request: dict[str, Any], orders: tuple[int, bytes] | None = None) -> None:
+        """Do what was asked, in this process.
+
+        What is said to a run meanwhile comes from ``orders``: a descriptor, and what was read from it already.
+        """
         if request["do"] == "draw":
+            from explorer.layout import lay_out
+
             self.send({"event": "drawn", "svg": lay_out(request["dot"])})
         else:
-            self._run(request)
+            self._run(request, orders)
 
-    def _run(self, request: dict[str, Any]) -> None:
+    def _run(self, request: dict[str, Any], orders: tuple[int, bytes] | None) -> None:
         import torch
 
+        from explorer.control import Orders, answer_orders
         from explorer.recorder import record_plain
         from explorer.transcript import fit_json
 
-        limits = Limits(**request["limits"])
+        limits = Limits(**request.get("limits", {}))
         program = Program(**request["program"])
+        orders = None if orders is None else Orders(*orders)
+        ended: list[dict[str, Any]] = []
         torch.set_num_threads(limits.count_threads())
         gc.set_threshold(50_000, 20, 100)
         self.send({"event": "started"})
-        plain = record_plain(program, time_limit=limits.seconds, full=request.get("full", ()), on_event=self.send)
-        self.send_text('{"event": "finished", "recording": ' + fit_json(plain) + "}")
-
-
-def lay_out(text: str) -> str:
-    """DOT text as SVG, by Graphviz. Raises ValueError for text that is not DOT."""
-    import pygraphviz
-
-    return pygraphviz.AGraph(string=text).draw(format="svg", prog="dot").decode()
-
-
-@dataclass(slots=True)
-class Child:
-    """A forked worker as its host sees it."""
-
-    pid: int
-    orders: int
-    output: int
-    trace: int
-    number: int = 0
-    deadline: float = 0.0
-    stage: str = "spare"
-    pending: bytearray = field(default_factory=bytearray)
-    traced: bytearray = field(default_factory=bytearray)
-    received: int = 0
-
-
-class Host:
-    """Forks a worker for every request, passes on what it says, and ends it when its time is over.
-
-    While nothing runs, one worker waits forked, so that the next request need not wait for a fork.
-    """
-
-    def __init__(self, answers: BinaryIO) -> None:
-        self._answers = answers
-        self._selector = selectors.DefaultSelector()
-        self._children: dict[int, Child] = {}
-        self._spare: Child | None = None
-        self._waiting: list[dict[str, Any]] = []
-        self._input = bytearray()
-
-    def serve(self) -> None:
-        """Serve until standard input ends; then end every worker."""
-        os.set_blocking(0, False)
-        self._selector.register(0, selectors.EVENT_READ, None)
-        # A signal that comes before a worker has its handlers must not end it.
-        for number in filter(None, _STOP_SIGNALS.values()):
-            signal.signal(number, signal.SIG_IGN)
-        is_open = True
-        while is_open:
-            if self._spare is None and not self._children:
-                self._spare = self._fork()
-            for key, _ in self._selector.select(self._patience()):
-                if key.data is None:
-                    is_open = self._read_requests()
-                elif self._children.get(key.data[0].number) is key.data[0]:
-                    # Its other pipe, ready in the same moment, may have ended it.
-                    self._read_child(*key.data)
-            self._end_overdue()
-        for child in [*self._children.values(), *filter(None, [self._spare])]:
-            self._kill(child)
-
-    def _patience(self) -> float | None:
-        if not self._children:
-            return None
-        return max(0.0, min(child.deadline for child in self._children.values()) - time.monotonic())
-
-    def _read_requests(self) -> bool:
-        data = os.read(0, 1 << 20)
-        self._input += data
-        *lines, rest = self._input.split(b"\n")
-        self._input = bytearray(rest)
-        for line in lines:
-            try:
-                request = json.loads(line)
-                number, wanted = int(request["id"]), request["do"]
-                if wanted not in ("run", "draw", "stop"):
-                    raise ValueError(f"cannot do {wanted!r}")
-            except (ValueError, KeyError, TypeError) as error:
-                self._say(0, {"event": "confused", "message": f"{type(error).__name__}: {error}"[:300]})
-                continue
-            if wanted == "stop":
-                self._stop(number)
-            elif wanted == "run" and self._count_runs() >= request["limits"]["at_once"]:
-                self._waiting.append(request)
-                self._say(number, {"event": "waiting", "ahead": len(self._waiting)})
-            else:
-                self._start(request)
-        return bool(data)
-
-    def _count_runs(self) -> int:
-        return sum(child.stage != "drawing" for child in self._children.values())
-
-    def _start(self, request: dict[str, Any]) -> None:
-        child, self._spare = self._spare or self._fork(), None
-        order = memoryview(json.dumps(request).encode() + b"\n")
-        # Should the waiting worker have died, its end is told like that of any other.
-        with contextlib.suppress(BrokenPipeError):
-            while order:
-                order = order[os.write(child.orders, order) :]
-        os.close(child.orders)
-        is_run = request["do"] == "run"
-        seconds = request["limits"]["seconds" if is_run else "layout_seconds"]
-        child.number = request["id"]
-        child.deadline = time.monotonic() + seconds + (GRACE if is_run else 0.0)
-        child.stage = "running" if is_run else "drawing"
-        self._children[child.number] = child
-        for descriptor in (child.output, child.trace):
-            self._selector.register(descriptor, selectors.EVENT_READ, (child, descriptor))
-
-    def _fork(self) -> Child:
-        """A worker that waits for its request."""
-        orders, ours = os.pipe()
-        output, theirs = os.pipe()
-        trace, told = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            self._become_worker(orders, theirs, told)
-        for descriptor in (orders, theirs, told):
-            os.close(descriptor)
-        for descriptor in (output, trace):
-            os.set_blocking(descriptor, False)
-        return Child(pid, ours, output, trace)
-
-    def _become_worker(self, orders: int, output: int, trace: int) -> None:
-        """The child's whole life; it never returns."""
-        import fcntl  # not on Windows, where nothing is forked
-
-        status = 1
-        try:
-            confine.die_with_parent()
-            os.setsid()
-            # First out of the way of the numbers that they are to have.
-            kept = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 64) for descriptor in (output, trace, orders)]
-            nothing = os.open(os.devnull, os.O_RDWR)
-            for descriptor in (0, 1, 2):
-                os.dup2(nothing, descriptor)
-            for descriptor, number in zip(kept, (3, 4, 5), strict=True):
-                os.dup2(descriptor, number)
-            os.closerange(6, 256)
-            faulthandler.enable(4, all_threads=False)
-            faulthandler.register(_STOP_SIGNALS["tell"], 4, all_threads=False)
-            os.environ.clear()
-            with os.fdopen(5, "rb") as line:
-                request = json.loads(line.readline() or b"{}")
-            if request:
-                confine.limit_resources(Limits(**request["limits"]), draws=request["do"] == "draw")
-                stream = os.fdopen(3, "wb", buffering=0)
-                Answer(stream, request["id"], numbered=False).give(request)
-            status = 0
-        except BaseException as error:
-            os.write(4, f"{type(error).__name__}: {error}".encode()[:2000])
-        finally:
-            os._exit(status)
-
-    def _read_child(self, child: Child, descriptor: int) -> None:
-        try:
-            data = os.read(descriptor, 1 << 20)
-        except OSError:
-            data = b""
-        if descriptor == child.trace:
-            child.traced += data[: 20_000 - len(child.traced)]
-            if not data:
-                self._selector.unregister(descriptor)
-            return
-        child.received += len(data)
-        if child.received > MOST_BYTES:
-            self._end(child, "output")
-            return
-        if data:
-            child.pending += data
-            if b"\n" not in data:
-                return
-            *lines, rest = child.pending.split(b"\n")
-            child.pending = bytearray(rest)
-            for line in lines:
-                if line.startswith(_RAN) and child.stage == "running":
-                    # The program kept its time; what it did is being written down.
-                    child.stage, child.deadline = "writing", time.monotonic() + WRITING
-                self._answers.write(b"%d %s\n" % (child.number, line))
-            return
-        self._selector.unregister(descriptor)
-        self._end(child, "itself")
-
-    def _end_overdue(self) -> None:
-        now = time.monotonic()
-        for child in list(self._children.values()):
-            if child.deadline > now:
-                continue
-            if child.stage in ("running", "stopping"):
-                # It did not stop when asked. faulthandler tells the line even from inside a native call.
-                child.stage = "time" if child.stage == "running" else "stop"
-                child.deadline = now + 0.1
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child.pid, _STOP_SIGNALS["tell"])
-            else:
-                self._end(child, "time" if child.stage == "drawing" else child.stage)
-
-    def _stop(self, number: int) -> None:
-        waiting = [request for request in self._waiting if request["id"] != number]
-        if len(waiting) < len(self._waiting):
-            self._waiting = waiting
-            self._say(number, {"event": "ended", "how": "stop", "line": None})
-        child = self._children.get(number)
-        if child is not None and child.stage == "writing":
-            self._end(child, "stop")
-        elif child is not None and child.stage == "running":
-            child.stage, child.deadline = "stopping", time.monotonic() + GRACE
-            os.kill(child.pid, _STOP_SIGNALS["stop"])
-
-    def _end(self, child: Child, how: str) -> None:
-        """Reap the worker and say how it ended, with the line that it was at where that is known."""
-        status = self._kill(child) if how != "itself" else _wait(child.pid)
-        with contextlib.suppress(OSError):
-            child.traced += os.read(child.trace, 20_000)
-        for descriptor in (child.output, child.trace):
-            with contextlib.suppress(KeyError, ValueError):
-                self._selector.unregister(descriptor)
-            os.close(descriptor)
-        del self._children[child.number]
-        line = _PROGRAM_LINE.search(bytes(child.traced))
-        ended = {"event": "ended", "how": how, "line": int(line[1]) if line else None, "status": status}
-        self._say(child.number, ended | {"trace": child.traced.decode("utf-8", "replace")[:2000]})
-        if self._waiting and self._count_runs() < self._waiting[0]["limits"]["at_once"]:
-            self._start(self._waiting.pop(0))
-
-    def _kill(self, child: Child) -> int:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child.pid, signal.SIGKILL)
-        return _wait(child.pid)
-
-    def _say(self, number: int, event: dict[str, Any]) -> None:
-        Answer(self._answers, number).send(event)
-
-
-def _wait(pid: int) -> int:
-    """A worker's exit status, negative for the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        plain = record_plain(
+            program,
+            time_limit=limits.seconds,
+            training_limit=limits.training_seconds,
+            full=request.get("full", ()),
+            keep=request.get("keep", ()),
+            replays=request.get("replays", ()),
+            until=request.get("until"),
+            maps=request.get("maps", False),
+            most_passes=limits.training_passes,
+            most_output=limits.output_kb * 1000,
+            on_event=self.send,
+            orders=orders,
+            on_globals=ended.append,
+        )
+        text = fit_json(plain, limits.recording_mb * 1_000_000)
+        self.send_text('{"event": "finished", "recording": ' + text + "}")
+        if request.get("hold") and ended and orders is not None:
+            self.send({"event": "held"})
+            answer_orders(ended[0], orders, self.send)
 
 
 if __name__ == "__main__":

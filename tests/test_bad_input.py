@@ -5,14 +5,14 @@ import time
 
 import pytest
 
-from explorer.confine import Limits
+from explorer.limits import Limits
 from explorer.program import Program
 from explorer.recording import Recording
 from explorer.runner import Runner
 
-LIMITS = Limits(seconds=1.0, memory_mb=512)
+LIMITS = Limits(seconds=1.0, training_seconds=1.0, memory_mb=512)
 # A program that uses up its time is as endless in half a second.
-SHORT = Limits(seconds=0.4, memory_mb=512)
+SHORT = Limits(seconds=0.4, training_seconds=0.4, memory_mb=512)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,7 +25,7 @@ def record(runner: Runner, source: str, limits: Limits = LIMITS) -> Recording:
     """The Recording of ``source``: in time, in strict JSON, and with the next run none the worse."""
     began = time.monotonic()
     run = runner.start(Program(source), limits=limits)
-    assert run.wait(limits.seconds + 1.0), "no Recording a second after the limit"
+    assert run.wait(limits.seconds + 2.0), "no Recording two seconds after the limit"
     assert time.monotonic() - began < limits.seconds + 1.0
     text = json.dumps(run.plain, allow_nan=False)
     assert Recording.from_json(text) == run.recording()

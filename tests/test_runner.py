@@ -6,14 +6,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from processes import await_truth, find_children
 
-from explorer.confine import Limits
+from explorer.limits import Limits
 from explorer.program import Program
 from explorer.recording import Recording
 from explorer.runner import LATE, LayoutError, Runner
@@ -59,32 +60,6 @@ def assert_runs(runner: Runner) -> None:
     assert recording.variables[0].grad.values == pytest.approx(0.31498, abs=1e-5)
 
 
-def find_children(pid: int) -> set[int]:
-    """The processes whose parent is ``pid``."""
-    if sys.platform != "linux":
-        pytest.skip("/proc tells the processes on Linux only")
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            name, _, rest = stat.read_text().rpartition(")")
-        except OSError:
-            continue
-        state, parent = rest.split()[:2]
-        if int(parent) == pid and state != "Z":
-            found.add(int(name.split()[0]))
-    return found
-
-
-def await_truth(question: Callable[[], bool], seconds: float = 3.0) -> bool:
-    """Whether the answer becomes yes in time."""
-    end = time.monotonic() + seconds
-    while not question():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
-
-
 def await_start(run: object) -> None:
     """Return when the run's first line was printed."""
     for event in run.events():
@@ -96,60 +71,6 @@ def await_start(run: object) -> None:
 def kinds_of(events: Iterable[dict]) -> list[str]:
     """The kinds of events in their order; one text may be printed in pieces."""
     return [kind for kind, _ in groupby(event["event"] for event in events)]
-
-
-# -- nothing reaches the next run --------------------------------------------------------------------
-
-STATE = """\
-import random
-x = torch.rand(2, requires_grad=True)
-layer = nn.Linear(2, 1)
-print(x, layer(x), torch.get_default_dtype(), torch.is_grad_enabled(), (x * 1).requires_grad)
-print(torch.rand(2), np.random.rand(2), random.random(), np.array([1 / 3]), torch.is_anomaly_enabled())
-print(torch.ones(1).device, x.relu(), F.relu(x), hasattr(torch.Tensor, "extra"), hasattr(nn.Linear, "extra"))
-opt = optim.SGD([x], lr=0.5)
-x.sum().backward()
-opt.step()
-print(x)
-try:
-    print(left_over)
-except NameError:
-    print("no left_over")
-"""
-
-
-@pytest.fixture(scope="module")
-def untouched(runner: Runner) -> str:
-    """What STATE prints in a fresh worker."""
-    recording = runner.run(Program(STATE))
-    assert recording.problem is None
-    assert recording.stdout.endswith("no left_over\n")
-    return recording.stdout
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "left_over = 1",
-        "torch.set_default_dtype(torch.float64)",
-        "torch.set_default_device('meta')",
-        "torch.set_grad_enabled(False)",
-        "torch.no_grad().__enter__()",
-        "torch.device('meta').__enter__()",
-        "torch.autograd.set_detect_anomaly(True)",
-        "torch.set_printoptions(precision=1)\nnp.set_printoptions(precision=1)",
-        "torch.manual_seed(5)\nnp.random.seed(5)\nimport random\nrandom.seed(5)",
-        "torch.rand(3)\nnp.random.rand(3)",
-        "np.seterr(all='raise')",
-        "nn.Linear.forward = lambda self, x: x * 0",
-        "nn.Linear.extra = 1\ntorch.Tensor.extra = 1",
-        "setattr(torch.Tensor, 'relu', lambda self: 5)",
-        "optim.SGD.step = lambda self: None",
-    ],
-)
-def test_no_state_reaches_the_next_run(runner: Runner, untouched: str, change: str) -> None:
-    assert runner.run(Program(change)).status == "ok"
-    assert runner.run(Program(STATE)).stdout == untouched
 
 
 # -- limits --------------------------------------------------------------------------------------------
@@ -270,11 +191,11 @@ def test_stop_ends_a_run_and_keeps_what_was_seen(runner: Runner) -> None:
 def test_stop_ends_a_call_that_cannot_be_interrupted(runner: Runner) -> None:
     run = runner.start(Program(NATIVE_HANG.replace("\n", "\nprint('started', flush=True)\n", 1)))
     await_start(run)
-    time.sleep(0.1)
+    time.sleep(0.5)
     began = time.monotonic()
     run.stop()
     recording = run.recording()
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 1.0 + LATENESS
     assert (recording.status, recording.problem.type, recording.problem.line) == ("limit", "Stopped", 3)
     assert recording.stdout == "started\n"
 
@@ -367,7 +288,7 @@ def test_run_whose_host_dies_gets_a_problem_and_the_next_run_works(own: Runner, 
 
 def test_host_answers_in_json_lines_and_survives_what_is_none() -> None:
     host = subprocess.Popen(
-        [sys.executable, "-m", "explorer.worker"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", "explorer.host"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     limits = {"seconds": 5.0, "memory_mb": 512, "threads": 1, "at_once": 8, "layout_seconds": 5.0}
     program = Program("print(1, float('nan'))\nx = torch.tensor(float('inf'))\n").to_plain()
@@ -444,34 +365,3 @@ def test_spawned_worker_can_be_stopped(spawning: Runner) -> None:
     assert run.wait(1.0)
     assert (run.recording().status, run.recording().problem.type) == ("limit", "Stopped")
     assert run.recording().stdout == "started\n"
-
-
-# -- limits from the environment -----------------------------------------------------------------------
-
-
-def test_limits_come_from_the_environment() -> None:
-    assert Limits.from_environment({}) == Limits()
-    names = {"SECONDS": "2.5", "MEMORY_MB": "100", "THREADS": "1", "AT_ONCE": "3", "LAYOUT_SECONDS": "4"}
-    limits = Limits.from_environment({f"EXPLORER_{name}": text for name, text in names.items()})
-    assert limits == Limits(seconds=2.5, memory_mb=100, threads=1, at_once=3, layout_seconds=4.0)
-    assert limits.count_threads() == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("SECONDS", "soon"),
-        ("SECONDS", "0"),
-        ("SECONDS", "-1"),
-        ("SECONDS", "nan"),
-        ("SECONDS", "inf"),
-        ("MEMORY_MB", "1.5"),
-        ("MEMORY_MB", ""),
-        ("AT_ONCE", "0"),
-        ("THREADS", "-1"),
-        ("LAYOUT_SECONDS", "0"),
-    ],
-)
-def test_limit_that_is_no_positive_number_is_an_error_that_names_it(name: str, text: str) -> None:
-    with pytest.raises(ValueError, match=f"EXPLORER_{name} must be"):
-        Limits.from_environment({f"EXPLORER_{name}": text})
