@@ -1,9 +1,11 @@
 """Autograd Explorer: ``streamlit run app.py``."""
 
-import streamlit as st
+from explorer.ui.frame import choose_page, show_foot, show_frame, stop_without_walls
+from explorer.ui.visitors import await_sent
 
-from explorer.ui.frame import show_frame
-
-page = st.navigation([st.Page("pages/explore.py", title="Explore", default=True)], position="top")
+page = choose_page()
 show_frame(page.title)
+stop_without_walls()
 page.run()
+show_foot()
+await_sent(is_page=True)

@@ -4,6 +4,8 @@ import plotly.graph_objects as go
 
 from explorer.recording import Recording
 
+Figure = go.Figure
+
 MOST_POINTS = 2_000
 """A curve with more points is thinned for display."""
 
@@ -52,3 +54,18 @@ def plot_loss(recording: Recording, *, log: bool = False, chosen: int | None = N
         hovermode="x",
     )
     return figure
+
+
+def new_figure(name: str, x_title: str | None = None, y_title: str | None = None) -> Figure:
+    """An empty figure: text, grid and margins are the page's own; zoom and camera stay as long as ``name`` does."""
+    return Figure(
+        layout={
+            "template": "none",
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "xaxis": {"title": {"text": x_title}},
+            "yaxis": {"title": {"text": y_title}},
+            "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
+            "uirevision": name,
+        }
+    )

@@ -29,26 +29,70 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """A number literal that a page may move: ``name = 0.03`` at top level, or ``lr=0.03`` given to an optimizer."""
+    """A number literal that a page may move.
+
+    That is ``name = 0.03`` at top level, ``lr=0.03`` given to an optimizer, and the 2.0 of a leaf
+    ``x = torch.tensor(2.0, requires_grad=True)``, which is then called ``x`` and ``is_start``. A knob that ``is_live``
+    changes a run that goes on; any other number is read before the loop, so that moving it starts the run again.
+    Columns count bytes of UTF-8.
+    """
 
     name: str
     value: int | float
     line: int
     column: int
     end_column: int
+    is_live: bool = False
+    is_start: bool = False
 
 
 def find_knobs(tree: ast.Module) -> dict[str, Knob]:
     """The knobs of a parsed program by name; a name assigned twice at top level is no knob."""
     found: dict[str, Knob] = {}
     again: set[str] = set()
-    for name, literal in _knob_literals(tree):
+    live = _names_read_while_it_runs(tree) | {knob for given in find_options(tree).values() for knob in given.values()}
+    for name, literal, is_start in _knob_literals(tree):
         if name in found:
             again.add(name)
-        found[name] = Knob(
-            name, _number(literal), literal.lineno, literal.col_offset, literal.end_col_offset or literal.col_offset
-        )
+        end = literal.end_col_offset or literal.col_offset
+        place = (literal.lineno, literal.col_offset, end)
+        found[name] = Knob(name, _number(literal), *place, name in live and not is_start, is_start)
     return {name: knob for name, knob in found.items() if name not in again}
+
+
+def find_options(tree: ast.AST) -> dict[tuple[int, int], dict[str, str]]:
+    """What each optimizer is built from: line and column of the call, then knob by name of the option.
+
+    ``optim.SGD(params, lr=learning_rate)`` gives {"lr": "learning_rate"}, ``lr=0.1`` {"lr": "lr"}.
+    """
+    found = {}
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and _is_optimizer(call.func):
+            given = [("lr", call.args[1])] if len(call.args) > 1 else []
+            given += [(word.arg, word.value) for word in call.keywords if word.arg]
+            found[call.lineno, call.col_offset] = {
+                option: value.id if isinstance(value, ast.Name) else option
+                for option, value in given
+                if isinstance(value, ast.Name) or _is_number(value)
+            }
+    return found
+
+
+def write_knobs(source: str, knobs: Mapping[str, float]) -> str:
+    """The text with the values of these knobs written into it.
+
+    Raises SyntaxError for a text that is not Python, ValueError as ``set_knobs``.
+    """
+    tree = ast.parse(source)
+    known = find_knobs(tree)
+    set_knobs(tree, knobs)
+    lines = source.encode().splitlines(keepends=True)
+    for name in sorted(knobs, key=lambda name: (known[name].line, known[name].column), reverse=True):
+        knob = known[name]
+        text = repr(as_kind_of(knob.value, knobs[name])).encode()
+        line = lines[knob.line - 1]
+        lines[knob.line - 1] = line[: knob.column] + text + line[knob.end_column :]
+    return b"".join(lines).decode()
 
 
 def set_knobs(tree: ast.Module, knobs: Mapping[str, float]) -> ast.Module:
@@ -61,15 +105,27 @@ def set_knobs(tree: ast.Module, knobs: Mapping[str, float]) -> ast.Module:
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
             raise ValueError(f"the program has no knob named {name!r}; its knobs: {names}")
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not is_finite_number(value):
             raise ValueError(f"knob {name} must be a finite number, got {value!r}")
-    for name, literal in _knob_literals(tree):
+    for name, literal, _ in _knob_literals(tree):
         if name in knobs and name in known:
             constant = literal.operand if isinstance(literal, ast.UnaryOp) else literal
-            positive = not isinstance(literal, ast.UnaryOp)
-            value = knobs[name] if positive else -knobs[name]
-            constant.value = int(value) if isinstance(known[name].value, int) and float(value).is_integer() else value
+            value = knobs[name] if constant is literal else -knobs[name]
+            constant.value = as_kind_of(known[name].value, value)
     return tree
+
+
+def as_kind_of(known: int | float, value: float) -> int | float:
+    """A whole number stays one where the text had one; 2 instead of 2.0 would make another dtype."""
+    return int(value) if isinstance(known, int) and float(value).is_integer() else float(value)
+
+
+def is_finite_number(value: Any) -> bool:
+    """Whether a knob can be set to it; an int too large for a float is none."""
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _number(literal: ast.expr) -> int | float:
@@ -82,19 +138,53 @@ def _is_number(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and type(node.value) in (int, float)
 
 
-def _knob_literals(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+def _knob_literals(tree: ast.Module) -> Iterator[tuple[str, ast.expr, bool]]:
+    """Name, literal, and whether it is the start value of a leaf."""
     for statement in tree.body:
         if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-            target = statement.targets[0]
+            target, value = statement.targets[0], statement.value
         elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            target = statement.target
+            target, value = statement.target, statement.value
         else:
             continue
-        if isinstance(target, ast.Name) and _is_number(statement.value):
-            yield target.id, statement.value
+        if isinstance(target, ast.Name):
+            if _is_number(value):
+                yield target.id, value, False
+            elif (start := _start_of_leaf(value)) is not None:
+                yield target.id, start, True
     for call in ast.walk(tree):
         if isinstance(call, ast.Call) and _is_optimizer(call.func):
-            yield from ((word.arg, word.value) for word in call.keywords if word.arg and _is_number(word.value))
+            if len(call.args) > 1 and _is_number(call.args[1]):
+                yield "lr", call.args[1], False
+            yield from ((word.arg, word.value, False) for word in call.keywords if word.arg and _is_number(word.value))
+
+
+def _start_of_leaf(value: ast.expr) -> ast.expr | None:
+    """The number in ``torch.tensor(2.0, requires_grad=True)``."""
+    if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "tensor"):
+        return None
+    is_leaf = any(
+        word.arg == "requires_grad" and isinstance(word.value, ast.Constant) and word.value.value is True
+        for word in value.keywords
+    )
+    is_float = len(value.args) == 1 and _is_number(value.args[0]) and isinstance(_number(value.args[0]), float)
+    return value.args[0] if is_leaf and is_float else None
+
+
+def _names_read_while_it_runs(tree: ast.Module) -> set[str]:
+    """Names that a loop or a function reads each time it goes round."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        bodies: list[ast.AST] = []
+        if isinstance(node, ast.For | ast.While):
+            bodies = [*node.body, *([node.test] if isinstance(node, ast.While) else [])]
+        elif isinstance(node, ast.FunctionDef) and node.name != "__init__":
+            bodies = list(node.body)
+        elif isinstance(node, ast.Lambda):
+            bodies = [node.body]
+        for body in bodies:
+            found |= {one.id for one in ast.walk(body) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
+    return found
 
 
 def _is_optimizer(function: ast.expr) -> bool:

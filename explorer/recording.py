@@ -38,7 +38,8 @@ class Summary:
     ``values`` is what ``Tensor.tolist()`` gives (a bare number for 0-dim), with non-finite numbers as
     the strings "nan", "inf" and "-inf" and complex ones as {"re", "im"}. Exactly one of ``values`` and
     ``head`` (the first 8 elements) is present. Statistics run over the finite and non-finite alike, as
-    torch computes them; ``nan`` and ``inf`` count those elements.
+    torch computes them; ``nan`` and ``inf`` count those elements. In runs that ask for it ``map`` is a
+    picture of a large tensor: {"shape": [rows, columns], "limit", "pixels"}, as explorer.summaries.draw_map says.
     """
 
     shape: list[int]
@@ -51,6 +52,7 @@ class Summary:
     l2: Any = ABSENT
     nan: Any = ABSENT
     inf: Any = ABSENT
+    map: Any = ABSENT
 
     @property
     def is_whole(self) -> bool:
@@ -167,12 +169,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class PassLeaf:
-    """A leaf that a pass reached: its value when the pass began, the 2-norm of its gradient after it."""
+    """A leaf that a pass reached: its value when the pass began, the 2-norm of its gradient after it.
+
+    Of a small leaf the gradient itself is there as well.
+    """
 
     variable: str | None
     node: str | None
     value: Summary | None
     grad_norm: Any = None
+    grad: Summary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +216,7 @@ class Recording:
     versions: dict[str, str] = field(default_factory=dict)
     knob_events: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    kept: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @classmethod

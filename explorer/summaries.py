@@ -1,7 +1,9 @@
-"""Tensors into plain data: whole up to 64 elements, else a head and statistics."""
+"""Tensors into plain data: whole up to 64 elements, else a head and statistics, and where asked for a map."""
 
+import base64
 import math
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,6 +12,21 @@ from explorer.recording import norm_of
 
 WHOLE = 64
 HEAD = 8
+
+MOST_CELLS = 32
+"""A map has at most so many rows, and as many columns."""
+
+MOST_IN_ROW = 64
+"""Of a tensor of one dimension the map is one row of at most so many cells."""
+
+NOT_FINITE = -128
+"""The pixel of a cell with a nan or an infinity in it."""
+
+MOST_MAPPED = 8_000_000
+"""A tensor of more elements has no map."""
+
+MOST_MAPS = 2_000
+"""Of one run so many maps are made."""
 
 
 class _Names(dict):
@@ -98,6 +115,73 @@ class Summarizer:
         if version is not None:
             self._seen[id(tensor)] = (weakref.ref(tensor), version, summary)
         return summary
+
+
+class Mapper(Summarizer):
+    """Makes summaries that have a map besides, and remembers what ``plain`` remembers."""
+
+    def __init__(self, plain: Summarizer) -> None:
+        self._seen, self._measured = plain._seen, plain._measured
+        self._mapped: dict[int, tuple[weakref.ref, int, dict[str, Any]]] = {}
+        self._left = MOST_MAPS
+
+    def summarize_rearranged(self, tensor: Any, source: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The Summary of a tensor; its map shows how its elements are arranged."""
+        return self.summarize(tensor)
+
+    def _summarize_large(self, tensor: torch.Tensor) -> dict[str, Any]:
+        summary = super()._summarize_large(tensor)
+        version = None if tensor.is_inference() else tensor._version
+        known = self._mapped.get(id(tensor))
+        if known is not None and known[0]() is tensor and known[1] == version:
+            return summary | known[2]
+        if not self._left:
+            return summary
+        drawn = draw_map(tensor.detach())
+        found = {} if drawn is None else {"map": drawn}
+        self._left -= len(found)
+        if version is not None:
+            self._mapped[id(tensor)] = (weakref.ref(tensor), version, found)
+        return summary | found
+
+
+def draw_map(values: torch.Tensor) -> dict[str, Any] | None:
+    """A detached tensor of at least one dimension as a picture of at most 32 x 32 cells; None for one too large.
+
+    The last dimension runs across, all others together down. A cell covers a block of neighbours and holds the one of
+    largest magnitude (of -a and a the positive one): a mean would hide a single large entry among many small ones,
+    and let those of both signs cancel. Its pixel is value / limit * 127, limit being the largest magnitude of all
+    finite cells; -128 marks a cell in which something is nan or infinite. Complex numbers are drawn by absolute value.
+    """
+    if values.numel() > MOST_MAPPED:
+        return None
+    try:
+        if values.dtype is not torch.float32 and values.dtype is not torch.float64:
+            values = _measurable(values)
+        low = high = values.reshape(-1, values.shape[-1])
+        for dim, most in ((1, MOST_CELLS if values.dim() > 1 else MOST_IN_ROW), (0, MOST_CELLS)):
+            size = -(-high.shape[dim] // most)
+            if size > 1:
+                low, high = _fold(low, dim, size, torch.amin), _fold(high, dim, size, torch.amax)
+        cells = torch.where(high >= -low, high, low).cpu().double()
+    except (RuntimeError, NotImplementedError, TypeError):
+        # No memory for a copy, or a dtype that cannot be compared.
+        return None
+    is_finite = cells.isfinite()
+    limit = cells.abs()[is_finite].max().item() if is_finite.any() else 0.0
+    pixels = (cells / (limit or 1.0) * 127).round()
+    pixels[~is_finite] = NOT_FINITE
+    data = base64.b64encode(pixels.to(torch.int8).numpy().tobytes()).decode()
+    return {"shape": list(cells.shape), "limit": limit, "pixels": data}
+
+
+def _fold(values: torch.Tensor, dim: int, size: int, reduce: Callable) -> torch.Tensor:
+    """``reduce`` over each ``size`` neighbours along a dimension; the last of the blocks may be smaller."""
+    cells = reduce(values.unfold(dim, size, size), -1)
+    rest = values.shape[dim] % size
+    if not rest:
+        return cells
+    return torch.cat((cells, reduce(values.narrow(dim, -rest, rest), dim, keepdim=True)), dim)
 
 
 def _holds_all_of(view: torch.Tensor, base: torch.Tensor) -> bool:

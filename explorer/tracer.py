@@ -21,7 +21,7 @@ from explorer.engine import LEAF_SEQUENCE, Walk, find_program_frame, sequence_nr
 from explorer.formulas import ELEMENTWISE
 from explorer.names import Names
 from explorer.program import FILENAME, Loop
-from explorer.summaries import Summarizer, gradient_norm, plain_number, tell_norm
+from explorer.summaries import Mapper, Summarizer, gradient_norm, plain_number, tell_norm
 
 MOST_NODES = 25_000
 """A graph with more nodes is walked and run, but no gradient of it is kept."""
@@ -29,10 +29,10 @@ MOST_NODES = 25_000
 LOCAL_NODES = 64
 """Nodes are asked for their local derivative only in graphs up to this size."""
 
-FREE_FULL_SECONDS = 0.15
+FREE_FULL_SECONDS = 0.04
 """Full recording of passes may cost this much before the light record takes over."""
 
-FULL_SHARE = 0.02
+FULL_SHARE = 0.006
 """The share of a long run's time that further full records may take."""
 
 KEPT_FULL = 48
@@ -41,11 +41,15 @@ KEPT_FULL = 48
 DRAWN_BY_TORCHVIZ = 40
 """At most so many graphs of one run are drawn by torchviz; the others by our own walk in the same form."""
 
-LIGHT_SHARE = 0.03
-"""The share of a run's time that the leaves and gradient norms of light passes may take."""
+LIGHT_SHARE = 0.008
+"""The share of a run's time that light passes may take to be looked at: their leaves and gradient norms."""
 
-BARE_PASSES = 24
-"""So many light passes in a row keep their loss alone where time is short."""
+STRIDES = (1, 13, 23, 37, 67, 101, 151, 211)
+"""Every so manieth light pass is looked at, as the share allows; the others keep their loss alone. No round of a loop
+has so many backward passes, so that each of several is looked at in turn."""
+
+SMALL = 8
+"""The values and gradients of a leaf of so many elements are kept in light passes as well."""
 
 _REARRANGING = frozenset(
     f"{name}Backward{number}"
@@ -91,7 +95,7 @@ class TracedPass:
     gradient: dict[str, Any] | None
     retain_graph: bool
     create_graph: bool
-    leaves: list[tuple[str | None, int | None, dict[str, Any] | None, Any]]
+    leaves: list[tuple[str | None, int | None, dict[str, Any] | None, Any, dict[str, Any] | None]]
     events: list[tuple] | None = None
     single: list[tuple[int, int, int] | None] | None = None
     local: dict[int, list] = field(default_factory=dict)
@@ -105,6 +109,23 @@ class TracedPass:
         return self.events is not None
 
 
+@dataclass(slots=True)
+class BarePasses:
+    """Passes of one line of which the loss alone was kept: the index of the first of a row, and the losses of all."""
+
+    kind: str
+    code: CodeType | None
+    lasti: int
+    retain_graph: bool
+    create_graph: bool
+    rows: list[tuple[int, list[Any]]] = field(default_factory=list)
+
+    @property
+    def place(self) -> tuple[CodeType, int] | None:
+        """Where the program called the engine."""
+        return None if self.code is None else (self.code, self.lasti)
+
+
 class _ForwardCalls(TorchFunctionMode):
     """Notes, for every call that made a grad_fn, where the program stood and what came out."""
 
@@ -112,7 +133,7 @@ class _ForwardCalls(TorchFunctionMode):
         super().__init__()
         self._tracer = tracer
         self._note, self._calls, self._modules = tracer.note_call, tracer.calls, tracer.modules
-        self._summarize = tracer.summarizer.summarize
+        self._summarize = tracer.teller.summarize
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         before = sequence_nr()
@@ -144,18 +165,27 @@ class Tracer:
         doubts_hooks: bool = False,
         draws: bool = True,
         full: Iterable[int] = (),
-        on_pass: Callable[[TracedPass], None] | None = None,
+        maps: bool = False,
+        on_pass: Callable[[TracedPass | None], None] | None = None,
     ) -> None:
         """``ignored`` names are not the program's; ``full`` passes are kept in full whatever they cost.
 
+        With ``maps`` the large tensors of full passes are told with a map.
+
+        ``on_pass`` hears of a pass when it is over; of passes that keep their loss alone it is called with None, and
+        then only once ``tell_at`` has come. ``losses`` holds those of all passes until it is emptied.
         ``reads_saved`` is False where reading a saved tensor would run the program's own unpack hook, and
         ``doubts_hooks`` True where the program hooks nodes, which cannot be seen from outside.
         """
-        self.passes: list[TracedPass] = []
+        self.passes: list[TracedPass | BarePasses] = []
+        self.count = 0
+        self.losses: list[Any] = []
+        self.tell_at = 0.0
         self.last_made: torch.Tensor | None = None
         self.calls: dict[int, tuple] = {}
         self.names = Names(namespace, ignored)
         self.summarizer = Summarizer()
+        self.teller = Mapper(self.summarizer) if maps else self.summarizer
         self._loops = list(loops)
         self._reads_saved = reads_saved
         self._doubts_hooks = doubts_hooks
@@ -163,6 +193,7 @@ class Tracer:
         self._wanted = frozenset(full)
         self._on_pass = on_pass
         self.modules: list[torch.nn.Module] = []
+        self.optimizers: list[tuple[weakref.ref, tuple[CodeType, int], list[set[str]]]] = []
         self.mode = _ForwardCalls(self)
         self.is_full = True
         self.is_inside = False
@@ -172,17 +203,25 @@ class Tracer:
         self._drawn = 0
         self._full_seconds = 0.0
         self._light_seconds = 0.0
+        self._last_look = 0
+        self._last_count = 0, 0.0
+        self._engine_seconds = 0.0
         self._started = 0.0
         self._sites: dict[tuple[int, int], int] = {}
         self._last_to_come: set[tuple[int, int]] = set()
         self._models: dict[tuple[int, int], TracedPass] = {}
         self._full_passes: list[TracedPass] = []
         self._expected: dict[tuple[int, int], int | None] = {}
+        self._bare: dict[tuple, BarePasses] = {}
+        self._row: list[Any] = []
+        self._row_of = BarePasses("", None, -1, False, False)
+        self._depth = 1
         self._hooked_leaves: dict[int, weakref.ref] = {}
         self._hooked_nodes: set[int] = set()
 
     def __enter__(self) -> "Tracer":
         self._started = time.perf_counter()
+        self._last_count = 0, self._started
         engine.watch(self)
         engine.push_mode(self.mode)
         return self
@@ -198,6 +237,7 @@ class Tracer:
         for mode in reversed(above):
             engine.push_mode(mode)
         engine.unwatch(self)
+        self._end_row()
 
     def call_outside(self, function: Callable, gives_gradient: bool, args: tuple, kwargs: dict[str, Any]) -> Any:
         """``function`` run with our mode off, and on again after it only if the next pass is recorded in full."""
@@ -222,8 +262,7 @@ class Tracer:
         self.is_inside = True
         try:
             if self.bare_left > 0:
-                self.bare_left -= 1
-                return self._run_bare(run, outputs, args, kwargs)
+                return self._run_bare(outputs, args, kwargs)
             return self._run_backward(run, outputs, args, kwargs)
         finally:
             self.is_inside = False
@@ -234,6 +273,14 @@ class Tracer:
             self._hooked_leaves[id(tensor)] = weakref.ref(tensor)
         else:
             self._hooked_nodes.add(engine.sequence_of(tensor.grad_fn))
+
+    def note_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """The program built this optimizer at the line where it stands; note what its groups have from the call."""
+        frame = find_program_frame()
+        if frame is not None:
+            defaults = optimizer.defaults
+            filled = [{name for name in defaults if group[name] is defaults[name]} for group in optimizer.param_groups]
+            self.optimizers.append((weakref.ref(optimizer), (frame.f_code, frame.f_lasti), filled))
 
     # -- forward -------------------------------------------------------------------------------------
 
@@ -250,7 +297,7 @@ class Tracer:
         module = self.modules[-1] if self.modules else None
         calls = self.calls
         if after - before == 1 and type(output) is torch.Tensor:
-            calls[before] = (place, module, is_direct, self.summarizer.summarize(output))
+            calls[before] = (place, module, is_direct, self.teller.summarize(output))
             self.last_made = output
             return
         for number in range(before, after):
@@ -260,7 +307,7 @@ class Tracer:
             number = engine.sequence_of(first.grad_fn)
             self.last_made = first
             if before <= number < after:
-                calls[number] = (place, module, is_direct, self.summarizer.summarize(first))
+                calls[number] = (place, module, is_direct, self.teller.summarize(first))
 
     # -- backward ------------------------------------------------------------------------------------
 
@@ -288,7 +335,12 @@ class Tracer:
             spent = time.perf_counter() - began
             if was_full:
                 self._full_seconds += spent
+            else:
+                self._light_seconds += spent - self._engine_seconds
+                self.bare_left = self._count_bare(traced)
             self.is_full = self._decide_full(traced)
+            if self.is_full:
+                self.bare_left = 0
             if self._on_pass is not None:
                 self._on_pass(traced)
 
@@ -311,7 +363,7 @@ class Tracer:
             if graph.sequences[index] == LEAF_SEQUENCE and hasattr(node, "variable")
         }
         names = self._name_leaves(graph, variables, frame)
-        summarize = self.summarizer.summarize
+        summarize = self.teller.summarize
         for index, variable in variables.items():
             name = names.get(id(variable))
             graph.leaves[index] = (name, summarize(variable))
@@ -349,7 +401,7 @@ class Tracer:
         note = events.append
         sent: list[list | None] = [None] * len(nodes)
         kinds = graph.names
-        rearranged = self.summarizer.summarize_rearranged
+        rearranged = self.teller.summarize_rearranged
 
         def post(index: int, grad_inputs: tuple, grad_outputs: tuple) -> None:
             received = len(grad_outputs) if counts[index] == 1 else [summarize(grad) for grad in grad_outputs]
@@ -402,41 +454,66 @@ class Tracer:
 
     def _run_light(self, traced: TracedPass, roots: list[Any], inputs: Any, run: Callable[[], Any]) -> Any:
         """Keep the loss, and the leaves as far as the time allows."""
-        began = time.perf_counter()
-        if self._light_seconds > LIGHT_SHARE * (began - self._started):
-            self.bare_left = self._count_bare(traced)
-            return run()
-        variables = list(engine.walk_leaves(roots))
+        is_over = self._light_seconds > LIGHT_SHARE * (time.perf_counter() - self._started)
+        if is_over and self.count - self._last_look < STRIDES[-1]:
+            return self._run_timed(run)
+        self._last_look = self.count
         model = self._models.get((id(traced.place[0]), traced.place[1])) if traced.place else None
         graph = model.graph if model is not None else None
+        variables = [leaf() for leaf in graph.leaf_refs.values()] if graph is not None else [None]
         index_of: dict[int, int] = {}
+        if None in variables:
+            # The line made no full pass yet, or its leaves are made anew each time.
+            variables = list(engine.walk_leaves(roots))
         if graph is not None and len(graph.leaves) == len(variables):
             # The same line with as many leaves: the last full pass of that line tells their names.
             traced.graph, traced.roots = graph, model.roots
             index_of = {id(leaf()): index for index, leaf in graph.leaf_refs.items()}
         summarize = self.summarizer.summarize
-        values = [summarize(variable) if variable.numel() <= 8 else None for variable in variables]
-        self._light_seconds += time.perf_counter() - began
-        result = run()
-        began = time.perf_counter()
+        values = [summarize(variable) if variable.numel() <= SMALL else None for variable in variables]
+        result = self._run_timed(run)
         gradients = {id(tensor): gradient for tensor, gradient in zip(inputs, result, strict=False)} if inputs else {}
         for variable, value in zip(variables, values, strict=True):
             index = index_of.get(id(variable))
             name = graph.leaves[index][0] if index is not None else None
             gradient = gradients.get(id(variable)) if traced.kind == "grad" else variable.grad
-            traced.leaves.append((name, index, value, gradient_norm(gradient)))
-        self._light_seconds += time.perf_counter() - began
+            if value is not None:
+                told = summarize(gradient)
+                traced.leaves.append((name, index, value, tell_norm(told), told))
+            else:
+                traced.leaves.append((name, index, None, gradient_norm(gradient), None))
         return result
+
+    def _run_timed(self, run: Callable[[], Any]) -> Any:
+        """The engine's own time is none that looking at a pass takes."""
+        began = time.perf_counter()
+        try:
+            return run()
+        finally:
+            self._engine_seconds = time.perf_counter() - began
 
     def _count_bare(self, last: TracedPass) -> int:
         """How many passes may now come with nothing but their loss: none that must be recorded in full."""
-        upcoming = [self._expected[site] - 2 - count for site, count in self._sites.items() if self._expected[site]]
-        upcoming += [wanted - last.index - 2 for wanted in self._wanted if wanted > last.index]
-        return min([BARE_PASSES, *upcoming])
+        now = time.perf_counter()
+        count, then = self._last_count
+        self._last_count = self.count, now
+        over = self._light_seconds / LIGHT_SHARE - (now - self._started)
+        # So many passes from now the time taken is again what the share allows.
+        wanted = over / (now - then) * (self.count - count)
+        stride = next((stride for stride in STRIDES if stride >= wanted), STRIDES[-1])
+        counts = [(self._sites[site], expected) for site, expected in self._expected.items() if expected]
+        upcoming = [expected - 2 - count for count, expected in counts if count < expected]
+        upcoming += [index - last.index - 2 for index in self._wanted if index > last.index]
+        return min([stride - 1, *upcoming])
+
+    def look_at_pass(self, index: int) -> None:
+        """``on_pass`` is to hear of this pass at once."""
+        self.bare_left = min(self.bare_left, index - self.count)
 
     def _new_pass(self, output: Any, frame: FrameType | None, args: tuple, kwargs: dict[str, Any]) -> TracedPass:
+        self._end_row()
         traced = TracedPass(
-            index=len(self.passes),
+            index=self.count,
             kind="backward" if kwargs.get("accumulate_grad") else "grad",
             place=None if frame is None else (frame.f_code, frame.f_lasti),
             graph=None,
@@ -447,24 +524,93 @@ class Tracer:
             create_graph=bool(args[2]),
             leaves=[],
         )
+        self.count += 1
         self.passes.append(traced)
-        self._count_site(traced, frame)
+        self.losses.append(traced.loss)
+        traced.expected = self._count_site(frame)
         return traced
 
-    def _run_bare(self, run: Callable, outputs: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        roots = list(engine.find_roots(outputs))
-        if not roots or len(roots) < len(outputs):
-            return run(outputs, *args, **kwargs)
-        traced = self._new_pass(outputs[0], find_program_frame(), args, kwargs)
+    def _run_bare(self, outputs: tuple, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Run the engine and keep the loss; what is done here is done for every pass of a long loop."""
         try:
-            return run(outputs, *args, **kwargs)
-        finally:
+            result = engine.run_at_once(outputs, *args, **kwargs)
+        except BaseException:
+            self._note_failed(outputs, args, kwargs)
+            raise
+        output = outputs[0]
+        loss = output.item() if type(output) is torch.Tensor and not output.dim() else None
+        if type(loss) is not float:
+            loss = _loss_of(output)
+        row_of = self._row_of
+        try:
+            frame = sys._getframe(self._depth)
+        except ValueError:
+            # The line before stood further away than the stack is deep now.
+            frame = sys._getframe()
+        if (
+            frame.f_lasti != row_of.lasti
+            or frame.f_code is not row_of.code
+            or args[1] is not row_of.retain_graph
+            or args[2] is not row_of.create_graph
+        ):
+            self._begin_row(args, kwargs)
+        self._row.append(loss)
+        self.bare_left -= 1
+        if time.perf_counter() > self.tell_at and self._on_pass is not None:
+            self._end_row()
+            self._on_pass(None)
+        return result
+
+    def _note_failed(self, outputs: tuple, args: tuple, kwargs: dict[str, Any]) -> None:
+        """The engine raised in a pass that was to keep its loss alone."""
+        self.bare_left = 0
+        if len(list(engine.find_roots(outputs))) == len(outputs):
+            traced = self._new_pass(outputs[0], find_program_frame(), args, kwargs)
             if self._on_pass is not None:
                 self._on_pass(traced)
 
+    def _begin_row(self, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Bare passes of another line, or with other options, than those before; and how far away that line stands."""
+        self._end_row()
+        frame = find_program_frame()
+        self._depth, above = 0, sys._getframe(1)
+        while above is not frame and above is not None:
+            self._depth, above = self._depth + 1, above.f_back
+        code, lasti = (None, -1) if frame is None else (frame.f_code, frame.f_lasti)
+        site = id(code), lasti
+        if frame is not None and self._is_new(site):
+            # Of a line that makes its first pass nobody knows yet how many it will make.
+            self.bare_left = 1
+            self._count_site(frame)
+            self._sites[site] -= 1
+        key = *site, args[1], args[2]
+        if key not in self._bare:
+            kind = "backward" if kwargs.get("accumulate_grad") else "grad"
+            self._bare[key] = BarePasses(kind, code, lasti, args[1], args[2])
+            self.passes.append(self._bare[key])
+        self._row_of = self._bare[key]
+
+    def _is_new(self, site: tuple[int, int]) -> bool:
+        """Whether no pass was made there, or as many as its loops were to make."""
+        expected = self._expected.get(site)
+        return site not in self._sites or (expected is not None and self._sites[site] >= expected)
+
+    def _end_row(self) -> None:
+        """Put the losses of the bare passes made since the last time where they belong."""
+        # A signal may end the program on any line: what stands in two places is put there at once.
+        row, self._row = self._row, []
+        if row:
+            bare = self._row_of
+            bare.rows.append((self.count, row))
+            self.count += len(row)
+            self.losses += row
+            site = id(bare.code), bare.lasti
+            if site in self._sites:
+                self._sites[site] += len(row)
+
     def _describe(self, graph: TracedGraph, nodes: list[Any]) -> TracedGraph:
         """Fill in shapes, saved tensors and attributes, which the engine frees as it runs."""
-        summarize, calls, reads_saved = self.summarizer.summarize, self.calls, self._reads_saved
+        summarize, calls, reads_saved = self.teller.summarize, self.calls, self._reads_saved
         named, found, shapes = self.names.grad_fns, graph.calls, graph.shapes
         for index, number in enumerate(graph.sequences):
             if number == LEAF_SEQUENCE:
@@ -506,7 +652,7 @@ class Tracer:
                 if graph.names[index] in ELEMENTWISE and index not in graph.hooked:
                     sent = engine.call_with_ones(node)
                     if sent is not None:
-                        found[index] = [self.summarizer.summarize(gradient) for gradient in sent]
+                        found[index] = [self.teller.summarize(gradient) for gradient in sent]
         return found
 
     def _cut(self, graph: TracedGraph) -> TracedGraph:
@@ -526,8 +672,9 @@ class Tracer:
     ) -> None:
         for index, variable in variables.items():
             name, value = graph.leaves[index]
-            norm = tell_norm(after[index]) if index in after else gradient_norm(variable.grad)
-            traced.leaves.append((name, index, value, norm))
+            told = after.get(index)
+            norm = tell_norm(told) if index in after else gradient_norm(variable.grad)
+            traced.leaves.append((name, index, value, norm, told if variable.numel() <= SMALL else None))
 
     def _note_results(self, traced: TracedPass, graph: TracedGraph, variables: Any, inputs: Any, result: Any) -> None:
         """``autograd.grad`` returns the gradients and runs no AccumulateGrad."""
@@ -536,7 +683,8 @@ class Tracer:
             index = by_id.get(id(tensor))
             if index is not None:
                 name, value = graph.leaves[index]
-                traced.leaves.append((name, index, value, gradient_norm(gradient)))
+                told = self.summarizer.summarize(gradient) if tensor.numel() <= SMALL else None
+                traced.leaves.append((name, index, value, gradient_norm(gradient), told))
 
     def look_at(self, root: Any, output: torch.Tensor) -> TracedGraph:
         """The graph of a tensor that no backward went through, as it stands after the program."""
@@ -572,10 +720,13 @@ class Tracer:
 
     # -- how much to record --------------------------------------------------------------------------
 
-    def _count_site(self, traced: TracedPass, frame: FrameType | None) -> None:
-        """Count the pass at its place of the program, anew where the loops around that place began again."""
+    def _count_site(self, frame: FrameType | None) -> int | None:
+        """Count a pass at its place of the program, anew where the loops around that place began again.
+
+        Returns how many passes that place will make, where that can be told.
+        """
         if frame is None:
-            return
+            return None
         # A code object hashes all that it holds, each time; its id does as well while the tracer keeps the pass.
         site = (id(frame.f_code), frame.f_lasti)
         count = self._sites.get(site, 0) + 1
@@ -584,11 +735,16 @@ class Tracer:
             count, expected = 1, _expected_passes(self._loops, frame)
             self._expected[site] = expected
         self._sites[site] = count
-        traced.expected = expected
         if expected is not None and count == expected - 1:
             self._last_to_come.add(site)
         else:
             self._last_to_come.discard(site)
+        return expected
+
+    def tell_progress(self) -> tuple[int, int | None]:
+        """How many passes were made of those that the loops will make, where that can be told of every place."""
+        totals = list(self._expected.values())
+        return sum(self._sites.values()), None if None in totals or not totals else sum(totals)
 
     def _decide_full(self, last: TracedPass) -> bool:
         """Whether what follows up to the end of the next pass is recorded in full."""

@@ -3,6 +3,7 @@
 import ast
 import functools
 import json
+import operator
 import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,7 +14,8 @@ import torch
 from explorer import dot
 from explorer.engine import sequence_of
 from explorer.formulas import find_formula
-from explorer.tracer import TracedGraph, TracedPass, Tracer
+from explorer.summaries import plain_number
+from explorer.tracer import BarePasses, TracedGraph, TracedPass, Tracer
 
 MOST_BYTES = 16_000_000
 """A Recording whose JSON would be larger keeps fewer full passes."""
@@ -43,7 +45,8 @@ class Transcript:
 
     def to_plain(self) -> dict[str, Any]:
         """``variables``, ``graphs`` and ``passes`` of the Recording."""
-        passes = [self._plain_pass(one) for one in self._tracer.passes]
+        passes = [plain for one in self._tracer.passes for plain in self._plain_passes(one)]
+        passes.sort(key=operator.itemgetter("index"))
         self._add_loose_graphs()
         variables = list(self._plain_variables())
         self._name_globals(variables)
@@ -52,6 +55,26 @@ class Transcript:
                 if not graph["dot"]:
                     graph["dot"] = dot.draw_plain(graph["nodes"], graph["edges"], graph["roots"])
         return {"variables": variables, "graphs": self._graphs, "passes": passes}
+
+    def _plain_passes(self, traced: TracedPass | BarePasses) -> list[dict[str, Any]]:
+        if isinstance(traced, TracedPass):
+            return [self._plain_pass(traced)]
+        position = self._positions.of(*traced.place) if traced.place else None
+        told = {
+            "line": position[0] if position else None,
+            "kind": traced.kind,
+            "graph": None,
+            "gradient": None,
+            "retain_graph": traced.retain_graph,
+            "create_graph": traced.create_graph,
+            "detail": "light",
+            "failed": None,
+        }
+        return [
+            {"index": index, "loss": plain_number(loss), "roots": [], "leaves": [], "steps": [], **told}
+            for first, losses in traced.rows
+            for index, loss in enumerate(losses, first)
+        ]
 
     def _plain_pass(self, traced: TracedPass) -> dict[str, Any]:
         graph, ids = traced.graph, []
@@ -67,8 +90,9 @@ class Transcript:
                 "node": ids[i] if is_shown and i is not None and i < len(ids) else None,
                 "value": value,
                 "grad_norm": norm,
+                "grad": gradient,
             }
-            for name, i, value, norm in traced.leaves
+            for name, i, value, norm, gradient in traced.leaves
         ]
         return {
             "index": traced.index,

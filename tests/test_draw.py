@@ -9,13 +9,14 @@ from xml.etree import ElementTree
 
 import pytest
 
+from explorer.dot import draw_plain
 from explorer.draw import MOST_LABEL, decorate_dot, escape, format_gradient, format_value, shorten
 from explorer.examples import list_examples
 from explorer.fold import MOST_GROUPS, MOST_NODES, Fold, fold_graph
 from explorer.plot import FEWEST_PASSES, MOST_POINTS, plot_loss
 from explorer.program import Program
 from explorer.recorder import record_program
-from explorer.recording import Edge, Graph, Node, Pass, Recording, Step, Summary, Variable
+from explorer.recording import Edge, Graph, Node, Pass, Recording, Step, Summary, Variable, to_plain
 from explorer.runner import Runner
 from explorer.ui.views import (
     backward_line,
@@ -107,6 +108,22 @@ def test_labels_tell_name_value_and_line() -> None:
     assert 'id="n1.variable" class=leaf label="x = 3"' in dot
     assert 'id="n1" class=accumulate label="AccumulateGrad"' in dot
     assert 'id="n0.output" class=output label="y = 9"' in dot
+
+
+def test_labels_name_the_layer_and_of_a_long_path_its_end() -> None:
+    source = "net = nn.Sequential(nn.Linear(9, 8), nn.ReLU())\nnet(torch.ones(10, 9)).sum().backward()\n"
+    dot = decorate_dot(record(source).graphs[0])
+    assert 'label="net.0: AddmmBackward0\\n(10, 8), line 2"' in dot
+    assert 'label="net.1: ReluBackward0\\n(10, 8), line 2"' in dot
+    assert 'label="SumBackward0' in dot
+    names = [
+        Node("n0", "AddmmBackward0", False, module="encoder.layers.11.linear2"),
+        Node("n1", "NativeLayerNormBackward0WithALongName", False, module="net.norm"),
+    ]
+    nodes = [to_plain(node) for node in names]
+    dot = decorate_dot(Graph("g0", names, [], draw_plain(nodes, [], [])))
+    assert 'label="\N{HORIZONTAL ELLIPSIS}layers.11.linear2: AddmmBackward0"' in dot
+    assert 'label="NativeLayerNormBackward0WithALongName"' in dot
 
 
 def test_edge_keeps_room_for_the_widest_gradient_of_the_passes() -> None:
@@ -381,7 +398,7 @@ def test_view_of_nothing_says_why() -> None:
     view = view_nothing("no graph", run_id="1", show=SHOW, large=True)
     json.dumps(view, allow_nan=False)
     keys = set(view_of("x = torch.tensor(1.0, requires_grad=True)\nx.exp().backward()\n"))
-    assert keys - set(view) <= {"source", "folded", "stale"}
+    assert keys - set(view) <= {"source", "folded", "stale", "maps"}
     assert (view["message"], view["svg"], view["graph"]["nodes"], view["large"]) == ("no graph", None, [], True)
 
 

@@ -1,5 +1,6 @@
 """The Explore page in a real browser: what a student does, from the first look to a program that hangs."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,16 +39,17 @@ def run_program(visit: "Visit", source: str) -> None:
 
 def click_chart_until_its_pass_is_chosen(visit: "Visit") -> None:
     """The chart is drawn anew after each choice, and a click that comes meanwhile goes into the void."""
-    chart, slider = visit.page.locator(".st-key-loss-chart"), visit.page.locator(".st-key-pass input[type=range]")
+    chart, slider = visit.page.get_by_test_id("loss-chart"), visit.page.locator(".st-key-pass input[type=range]")
     chart.scroll_into_view_if_needed()
     for _ in range(10):
         box = chart.bounding_box()
         visit.page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 3)
         visit.page.wait_for_timeout(300)
         visit.page.mouse.click(box["x"] + box["width"] / 4, box["y"] + box["height"] / 3)
-        visit.page.wait_for_timeout(700)
-        if int(slider.input_value()) > 20:
-            return
+        for _ in range(7):
+            if int(slider.input_value()) > 20:
+                return
+            visit.page.wait_for_timeout(100)
     pytest.fail("no click on the loss curve chose a pass")
 
 
@@ -130,7 +132,7 @@ def test_a_training_loop_shows_its_loss_and_any_pass(visit: "Visit") -> None:
     if not programs:
         pytest.skip("the seed programs are not part of the repository")
     run_program(visit, programs["linreg15"])
-    visit.page.locator(".st-key-loss-chart .js-plotly-plot").wait_for()
+    visit.page.get_by_test_id("loss-chart").locator("path.js-line").first.wait_for()
     assert "Epoch 180: w = " in visit.page.locator(".st-key-stdout").text_content()
     wait_for_node(visit, "MeanBackward0")
     before = visit.page.get_by_test_id("graph").locator("svg").text_content()
@@ -146,6 +148,76 @@ def test_a_training_loop_shows_its_loss_and_any_pass(visit: "Visit") -> None:
     click_chart_until_its_pass_is_chosen(visit)
     visit.page.get_by_test_id("step-next").click()
     assert "Step 1 of 7: MeanBackward0" in visit.page.get_by_test_id("step-sentence").inner_text()
+
+
+LONG_LOOP = """\
+x = torch.linspace(-1, 1, 50)
+y = 2 * x + 1
+learning_rate = 0.001
+w = torch.tensor(-2.0, requires_grad=True)
+for step in range(1_000_000):
+    loss = ((w * x + 1 - y) ** 2).mean()
+    loss.backward()
+    with torch.no_grad():
+        w -= learning_rate * w.grad
+    w.grad = None
+"""
+
+
+def read_passes(visit: "Visit") -> int:
+    """How many passes the page says were made."""
+    text = visit.page.locator(".st-key-progress").inner_text()
+    return int(re.search(r"([\d,]+) of 1,000,000", text)[1].replace(",", ""))
+
+
+def test_a_knob_moved_at_rest_shows_the_new_output_and_offers_to_write_it(visit: "Visit") -> None:
+    page, printed = visit.page, visit.page.locator(".st-key-stdout")
+    run_program(visit, LONG_LOOP.replace("1_000_000", "20") + "print(f'rate {learning_rate}, w {w.item():.3f}')\n")
+    printed.get_by_text("rate 0.001, w -1.94").wait_for()
+    rate = page.locator(".st-key-knob-learning_rate-number input")
+    rate.fill("0.5")
+    rate.press("Enter")
+    printed.get_by_text("rate 0.5").wait_for()
+    page.get_by_role("button", name="Write learning_rate = 0.5 into the program").wait_for()
+    rate.fill("")
+    rate.press("Enter")
+    page.wait_for_function(
+        "() => document.querySelector('.st-key-knob-learning_rate-number input').value === '0.5'",
+    )
+    assert "rate 0.5" in printed.inner_text()
+
+
+def test_a_loop_is_watched_paused_stepped_and_its_rate_moved(visit: "Visit") -> None:
+    page = visit.page
+    run_program(visit, LONG_LOOP)
+    page.get_by_test_id("loss-chart").locator("path.js-line").first.wait_for()
+    page.locator(".st-key-progress", has_text="passes/s").wait_for()
+    page.wait_for_function(
+        "first => Number(/([\\d,]+) of 1,000,000/.exec(document.querySelector('.st-key-progress')?.innerText)?.[1]"
+        ".replaceAll(',', '')) > first",
+        arg=read_passes(visit),
+    )
+    rate = page.locator(".st-key-knob-learning_rate-number input")
+    rate.fill("0.5")
+    rate.press("Enter")
+    page.get_by_test_id("loss-chart").get_by_text("learning_rate = 0.5").wait_for()
+    page.get_by_role("button", name="Pause").click()
+    page.locator(".st-key-progress", has_text="Paused after").wait_for()
+    stood = read_passes(visit)
+    page.get_by_role("button", name="One pass").click()
+    page.locator(".st-key-progress", has_text=f"{stood + 1:,} of").wait_for()
+    page.get_by_role("button", name="Resume").click()
+    page.locator(".st-key-progress", has_text="passes/s").wait_for()
+    page.locator(".st-key-stop-training button").first.click()
+    problem = page.locator(".st-key-problem")
+    problem.wait_for()
+    assert "Stopped" in problem.inner_text()
+    assert int(page.locator(".st-key-pass input[type=range]").get_attribute("max")) > stood
+    page.get_by_role("button", name="Write learning_rate = 0.5 into the program").click()
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('*')].some(e => e.shadowRoot?.querySelector("
+        "'[data-testid=editor]')?.value.includes('learning_rate = 0.5'))"
+    )
 
 
 def test_dark_and_narrow_show_the_same_page(address: str, open_page: Callable[..., "Visit"]) -> None:

@@ -1,11 +1,11 @@
 """Imports point one way, each library has one door, and the browser is asked for nothing from elsewhere."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,24 +14,36 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A module imports only from lines above its own.
 LADDER = """
-explorer explorer.recording explorer.program explorer.confine explorer.formulas explorer.facades explorer.examples
+explorer explorer.pictures explorer.recording explorer.program explorer.limits explorer.layout explorer.formulas
+explorer.facades explorer.datasets explorer.examples explorer.confine explorer.turns explorer.history
 explorer.summaries explorer.policy explorer.narrate
+explorer.handwriting explorer.layers explorer.weights
+explorer.look explorer.network_figures
 explorer.check explorer.explain explorer.engine explorer.fold explorer.draw explorer.plot
-explorer.names explorer.dot
+explorer.names explorer.dot explorer.figures explorer.points explorer.expressions explorer.optimizers
+explorer.regression explorer.landscape explorer.network
+explorer.loss_surface explorer.race
 explorer.tracer
 explorer.transcript
+explorer.control
 explorer.recorder
 explorer.worker explorer.runner
+explorer.host
 explorer.__main__
-explorer.ui explorer.ui.completions explorer.ui.views
-explorer.ui.editor explorer.ui.graph explorer.ui.frame explorer.ui.session
-explorer.ui.panels
+explorer.ui explorer.ui.completions explorer.ui.views explorer.ui.visitors
+explorer.ui.editor explorer.ui.graph explorer.ui.plot explorer.ui.canvas
+explorer.ui.training
+explorer.ui.session explorer.ui.pace
+explorer.ui.frame explorer.ui.panels explorer.ui.regression explorer.ui.race explorer.ui.digits
+explorer.ui.bench
 app pages
 """
 RUNG = {module: height for height, line in enumerate(LADDER.strip().splitlines()) for module in line.split()}
 
 # The one module that may import a library.
-DOORS = {"torchviz": "explorer.dot", "pygraphviz": "explorer.worker", "plotly": "explorer.plot"}
+DOORS = {"torchviz": "explorer.dot", "pygraphviz": "explorer.layout", "plotly": "explorer.plot"}
+DOORS |= {"pooch": "explorer.datasets", "PIL": "explorer.pictures", "safetensors": "explorer.weights"}
+DOORS |= {"landlock": "explorer.confine", "pyseccomp": "explorer.confine"}
 
 # Libraries through which a worker could have the server run code of its choice.
 UNSAFE = {"pickle", "marshal", "shelve", "dill", "multiprocessing", "concurrent"}
@@ -50,15 +62,18 @@ def find_modules() -> dict[str, Path]:
 MODULES = find_modules()
 
 
-def read_imports(path: Path) -> Iterator[str]:
+@functools.cache
+def read_imports(path: Path) -> list[str]:
     """The dotted names that a file imports, anywhere in it; ``from a import b`` is ``a.b`` where that is a module."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from [name for name in inner if name in MODULES] or [node.module]
+            found += [name for name in inner if name in MODULES] or [node.module]
+    return found
 
 
 def rung_of(module: str) -> int:
@@ -128,13 +143,15 @@ def imported_by(*modules: str) -> set[str]:
                 "formulas",
                 "confine",
                 "examples",
+                "history",
                 "__main__",
             ),
             {"torch", "numpy", "streamlit", "plotly", "pygraphviz", "torchviz"},
         ),
         (("worker",), {"torch", "streamlit", "plotly"}),
         (("recorder", "tracer", "worker"), {"streamlit", "plotly", "pygraphviz"}),
-        (("plot",), {"torch", "streamlit"}),
+        (("plot", "figures", "loss_surface"), {"torch", "streamlit"}),
+        (("regression", "landscape", "race"), {"torch", "numpy", "streamlit", "plotly"}),
         (("ui.views", "ui.completions"), {"torch", "numpy"}),
     ],
     ids=lambda value: "-".join(sorted(value)) if isinstance(value, set) else None,

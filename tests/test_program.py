@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from explorer.program import Program, find_knobs, find_loops, set_knobs
+from explorer.program import Program, find_knobs, find_loops, find_options, set_knobs, write_knobs
 
 
 def knobs_of(source: str) -> dict[str, int | float]:
@@ -38,6 +38,14 @@ def knobs_of(source: str) -> dict[str, int | float]:
         ("lr = 0.1\nopt = optim.SGD([w], lr=0.2)", {}),
         ("a = optim.SGD([w], lr=0.1)\nb = optim.SGD([v], lr=0.2)", {}),
         ("opt = SGD([w], lr=0.1)\nf(lr=0.1)", {}),
+        ("opt = optim.SGD([w], 0.1)", {"lr": 0.1}),
+        ("lr = 0.5\nopt = optim.SGD([w], 0.1)", {}),
+        ("lr = 0.5\nopt = optim.SGD([w], lr)", {"lr": 0.5}),
+        ("s = optim.lr_scheduler.StepLR(opt, 10, gamma=0.5)", {}),
+        ("x = torch.tensor(2.0, requires_grad=True)", {"x": 2.0}),
+        ("x = torch.tensor(-2.5, requires_grad=True)", {"x": -2.5}),
+        ("x = torch.tensor(2.0)\ny = torch.tensor(2.0, requires_grad=False)", {}),
+        ("x = torch.tensor([2.0], requires_grad=True)\ny = torch.tensor(2, requires_grad=True)", {}),
     ],
 )
 def test_number_literals_are_knobs(source: str, knobs: dict) -> None:
@@ -53,6 +61,84 @@ def test_knob_says_where_its_literal_stands() -> None:
     for knob in find_knobs(ast.parse(source)).values():
         texts[knob.name] = lines[knob.line - 1][knob.column : knob.end_column]
     assert texts == {"x": "1.0", "rate": "-0.25", "lr": "0.5"}
+
+
+@pytest.mark.parametrize(
+    ("source", "live"),
+    [
+        ("rate = 0.1\nfor i in range(3):\n    w = w - rate * g", {"rate"}),
+        ("steps = 3\nrate = 0.1\nfor i in range(steps):\n    w = w - rate * g", {"rate"}),
+        ("steps = 3\nfor epoch in range(9):\n    for i in range(steps):\n        pass", {"steps"}),
+        ("go = 1\nwhile go:\n    pass", {"go"}),
+        ("rate = 0.1\ndef step(w):\n    return w - rate * g", {"rate"}),
+        ("rate = 0.1\nstep = lambda w: w - rate * g", {"rate"}),
+        ("hidden = 3\nclass Net(nn.Module):\n    def __init__(self):\n        self.l = nn.Linear(1, hidden)", set()),
+        ("hidden = 3\nmodel = nn.Linear(1, hidden)\nfor i in range(3):\n    model(x)", set()),
+        ("rate = 0.1\nopt = optim.SGD(ps, lr=rate)", {"rate"}),
+        ("rate = 0.1\nopt = optim.SGD(ps, rate, momentum=0.9)", {"rate", "momentum"}),
+        ("rate = 0.1\nopt = optim.SGD(ps, lr=2 * rate)", set()),
+        ("i = 3\nfor i in range(2):\n    pass", set()),
+        ("x = torch.tensor(2.0, requires_grad=True)\nfor i in range(3):\n    (x * x).backward()", set()),
+    ],
+)
+def test_knob_is_live_where_it_is_read_as_the_run_goes_on(source: str, live: set) -> None:
+    assert {name for name, knob in find_knobs(ast.parse(source)).items() if knob.is_live} == live
+
+
+def test_start_value_of_a_leaf_is_told_from_other_numbers() -> None:
+    knobs = find_knobs(ast.parse("rate = 2.0\nx = torch.tensor(2.0, requires_grad=True)\n"))
+    assert {name: knob.is_start for name, knob in knobs.items()} == {"rate": False, "x": True}
+
+
+def test_options_of_each_optimizer_name_the_knobs_that_they_are_built_from() -> None:
+    source = (
+        "a = optim.SGD(ps, lr=rate, momentum=0.9)\nb = torch.optim.Adam(ps, rate)\n"
+        "def build():\n    return optim.AdamW(\n        ps, 0.1, weight_decay=decay, betas=(0.9, 0.99), eps=f(1))\n"
+    )
+    assert find_options(ast.parse(source)) == {
+        (1, 4): {"lr": "rate", "momentum": "momentum"},
+        (2, 4): {"lr": "rate"},
+        (4, 11): {"lr": "lr", "weight_decay": "decay"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "knobs", "expected"),
+    [
+        ("rate = 0.5  # slow", {"rate": 0.25}, "rate = 0.25  # slow"),
+        ("rate = 0.5", {"rate": -0.25}, "rate = -0.25"),
+        ("rate = -0.5\n", {"rate": 2}, "rate = 2.0\n"),
+        ("steps = - 5", {"steps": -7.0}, "steps = -7"),
+        ("steps = 1_000", {"steps": 20}, "steps = 20"),
+        ("steps = 3", {"steps": 2.5}, "steps = 2.5"),
+        ("s = 'größe 学'; rate = 0.5; t = 'é'", {"rate": 1e-05}, "s = 'größe 学'; rate = 1e-05; t = 'é'"),
+        ("a = 1; b = 2; c = 3", {"c": 300, "a": 10}, "a = 10; b = 2; c = 300"),
+        ("a = 1\r\nb = 2\r\n", {"b": 5}, "a = 1\r\nb = 5\r\n"),
+        ("a = '\x0c\x1c\u2028'\nb = 2\n", {"b": 5}, "a = '\x0c\x1c\u2028'\nb = 5\n"),
+        ("o = optim.SGD(p, 0.1, momentum=0.9)", {"lr": 3, "momentum": 0}, "o = optim.SGD(p, 3.0, momentum=0.0)"),
+        (
+            "o = optim.SGD(\n    p,\n    lr=0.1,\n    momentum=0.9)",
+            {"momentum": 0.5, "lr": 1.5},
+            "o = optim.SGD(\n    p,\n    lr=1.5,\n    momentum=0.5)",
+        ),
+        ("x = torch.tensor(2.0, requires_grad=True)", {"x": -3}, "x = torch.tensor(-3.0, requires_grad=True)"),
+        ("a = 1", {}, "a = 1"),
+    ],
+)
+def test_knobs_are_written_where_their_literals_stand(source: str, knobs: dict, expected: str) -> None:
+    written = write_knobs(source, knobs)
+    assert written == expected
+    known = {**knobs_of(source), **knobs}
+    assert knobs_of(written) == known
+
+
+def test_text_is_not_written_with_what_is_no_knob_or_no_number() -> None:
+    with pytest.raises(ValueError, match="'speed'; its knobs: rate"):
+        write_knobs("rate = 1", {"speed": 2})
+    with pytest.raises(ValueError, match="finite"):
+        write_knobs("rate = 1", {"rate": float("nan")})
+    with pytest.raises(SyntaxError):
+        write_knobs("rate = ", {"rate": 1})
 
 
 def run_with(source: str, knobs: dict) -> dict:
@@ -108,7 +194,7 @@ def test_unknown_knob_is_an_error_that_lists_the_known() -> None:
         set_knobs(ast.parse("x = y"), {"x": 1})
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), "1", None, [1]])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), "1", None, [1], 10**400])
 def test_knob_that_is_no_finite_number_is_an_error(value: object) -> None:
     with pytest.raises(ValueError, match="finite"):
         set_knobs(ast.parse("rate = 1"), {"rate": value})

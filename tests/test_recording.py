@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +27,7 @@ from explorer.recording import (
 
 WHOLE = Summary([2], "torch.float32", values=[1.0, "nan"])
 LARGE = Summary([100], "torch.float32", head=[0.0] * 8, min=0.0, max="inf", mean="inf", l2="inf", nan=0, inf=1)
+MAPPED = replace(LARGE, map={"shape": [1, 2], "limit": 0.5, "pixels": "f4E="})
 
 
 def make_recording() -> Recording:
@@ -37,7 +39,7 @@ def make_recording() -> Recording:
     edges = [Edge("n0", 0, "n1", 0), Edge("n0", 1, "n1", 0)]
     steps = [
         Step("n0", [WHOLE], [WHOLE, None], None, [WHOLE, None]),
-        Step("n1", [None], [], Accumulated(None, WHOLE)),
+        Step("n1", [MAPPED], [], Accumulated(None, WHOLE)),
     ]
     leaves = [PassLeaf("x", "n1", WHOLE, 2.0), PassLeaf(None, None, None, "nan")]
     return Recording(
@@ -77,6 +79,7 @@ def test_absent_keys_stay_absent_and_null_stays_null() -> None:
     whole, large = tensor["value"], plain["graphs"][0]["nodes"][0]["saved"]["self"]
     assert set(whole) == {"shape", "dtype", "values"}
     assert set(large) == {"shape", "dtype", "head", "min", "max", "mean", "l2", "nan", "inf"}
+    assert set(plain["passes"][0]["steps"][1]["grad_outputs"][0]) == {*large, "map"}
     assert "local" in plain["passes"][0]["steps"][0] and "local" not in plain["passes"][0]["steps"][1]
     assert "module" in plain["graphs"][0]["nodes"][0] and "module" not in plain["graphs"][0]["nodes"][1]
 
@@ -101,7 +104,7 @@ def test_every_field_of_the_contract_is_in_the_json() -> None:
     assert {"index", "line", "kind", "graph", "roots", "loss", "gradient", "retain_graph", "create_graph"} <= set(
         plain["passes"][0]
     )
-    assert set(plain["passes"][0]["leaves"][0]) == {"variable", "node", "value", "grad_norm"}
+    assert {"variable", "node", "value", "grad_norm", "grad"} == set(plain["passes"][0]["leaves"][0])
     assert set(plain["passes"][0]["steps"][1]) == {"node", "grad_outputs", "grad_inputs", "accumulated"}
     assert plain["passes"][0]["steps"][1]["accumulated"] == {"before": None, "after": to_plain(WHOLE)}
 

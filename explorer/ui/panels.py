@@ -1,16 +1,23 @@
 """The parts of a page around the editor and the graph."""
 
-import time
+import platform
+from importlib.metadata import version
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from explorer.examples import Example, list_examples
-from explorer.plot import plot_loss
+from explorer.limits import Limits
+from explorer.narrate import format_number
+from explorer.program import write_knobs
 from explorer.recording import Recording
 from explorer.ui.session import Session, list_devices
 from explorer.ui.views import backward_line, pass_rows, shown_passes, variable_rows
 
 MOST_SHOWN_TEXT = 20_000
+
+FEWEST_PASSES = 4
+"""A program with fewer passes has no curve."""
 
 
 def choose_example(session: Session) -> Example | None:
@@ -47,34 +54,6 @@ def choose_device_and_seed() -> tuple[str, int]:
         "Seed", min_value=0, max_value=2**31 - 1, value=0, step=1, key="seed", help="The same seed gives the same run."
     )
     return device, int(seed)
-
-
-def show_progress(session: Session) -> None:
-    """While a run goes on: how long, how far, what it printed; the page is drawn anew when it ends."""
-    if session.is_running:
-        _follow(session)
-
-
-@st.fragment(run_every=0.25)
-def _follow(session: Session) -> None:
-    run = session.run
-    if run is None or session.take():
-        st.rerun()
-    with st.container(key="progress", border=True):
-        seconds = time.monotonic() - run.started
-        parts = [f"Running for {seconds:.1f} s of at most {run.limits.seconds:g} s"]
-        if run.is_waiting:
-            parts = ["Waiting for a free worker"]
-        if run.passes:
-            last = run.passes[-1]
-            of = f" of {last['expected']}" if last.get("expected") else ""
-            parts.append(f"pass {last['index'] + 1}{of}")
-        if run.progress:
-            done, total = run.progress.get("n"), run.progress.get("total")
-            parts.append(f"{done} of {total}" if total else f"{done} done")
-        st.progress(min(1.0, seconds / run.limits.seconds), text=", ".join(parts))
-        if run.stdout:
-            st.code(run.stdout[-2_000:], language=None, wrap_lines=True, height=200)
 
 
 def show_problem(recording: Recording) -> None:
@@ -124,6 +103,51 @@ def show_variables(recording: Recording) -> None:
         )
 
 
+def offer_knobs(session: Session) -> bool:
+    """A button that writes moved knobs into the text of the program; whether it was pressed."""
+    moved = {name: value for name, value in session.knobs.items() if value != session.list_knobs()[name].value}
+    if not moved or session.is_running:
+        return False
+    told = ", ".join(f"{_literally(name)} = {format_number(value)}" for name, value in moved.items())
+    if not st.button(f"Write {told} into the program", key="write-knobs", help="The text then says what was run."):
+        return False
+    session.knobs = {}
+    session.replace_program(write_knobs(session.source, moved))
+    return True
+
+
+def has_curve(session: Session) -> bool:
+    """Whether the program made enough passes for a curve of their losses."""
+    return len(session.history.loss.x) >= FEWEST_PASSES
+
+
+def choose_look(session: Session, column: DeltaGenerator) -> str:
+    """Whether ``column`` shows the graph or the training: "graph" or "training"; a long loop shows the training."""
+    clicked = st.session_state.pop("curves-clicked", None)
+    if clicked is not None and session.recording and not session.is_running:
+        st.session_state["pass"] = clicked + 1
+        st.session_state["look"] = "graph"
+    if not has_curve(session):
+        st.session_state.pop("look", None)
+        return "graph"
+    if session.is_running and session.looked != session.count:
+        # A new run that trains is watched; its reader may look at the graph meanwhile.
+        session.looked = session.count
+        st.session_state["look"] = "training"
+    if session.was_short:
+        session.was_short = False
+        st.session_state["look"] = "graph"
+    st.session_state.setdefault("look", "graph")
+    return column.segmented_control(
+        "Picture",
+        ["graph", "training"],
+        required=True,
+        key="look",
+        format_func={"graph": "Graph of a pass", "training": "Training"}.__getitem__,
+        label_visibility="collapsed",
+    )
+
+
 def choose_pass(session: Session, recording: Recording) -> int | None:
     """The passes of the program; returns a pass whose steps were not kept and are asked for."""
     count = recording.passes[-1].index + 1 if recording.passes else 0
@@ -145,29 +169,12 @@ def choose_pass(session: Session, recording: Recording) -> int | None:
             if chosen - 1 not in shown_passes(recording):
                 return chosen - 1
             st.rerun()
-    figure = plot_loss(recording, log=False, chosen=session.shown_pass)
-    if figure is not None:
-        is_log = st.toggle("Logarithmic loss", key="log_loss", help="A straight line then means a constant rate.")
-        if is_log:
-            figure.update_yaxes(type="log")
-        st.plotly_chart(
-            figure,
-            key="loss-chart",
-            width="stretch",
-            on_select=_choose_point,
-            selection_mode="points",
-            config={"displayModeBar": False},
-        )
-        st.caption("Click a point to step through that pass.")
-    st.dataframe(pass_rows(recording), hide_index=True, width="stretch")
     return None
 
 
-def _choose_point() -> None:
-    """A point of the loss curve was clicked: its pass is the one to show."""
-    points = st.session_state["loss-chart"]["selection"]["points"]
-    if points and "pass" in st.session_state:
-        st.session_state["pass"] = int(points[0]["x"])
+def show_passes(recording: Recording) -> None:
+    """The table of passes."""
+    st.dataframe(pass_rows(recording), hide_index=True, width="stretch")
 
 
 def offer_backward(recording: Recording) -> str | None:
@@ -197,3 +204,37 @@ def offer_backward(recording: Recording) -> str | None:
 def _literally(name: str) -> str:
     """A Python name in Markdown, where underscores would be emphasis."""
     return name.replace("_", "\\_")
+
+
+WALLS = {
+    "check": "A program names only what PyTorch teaching needs; anything else is refused with its line.",
+    "process": "Time, memory, open files and file size are bounded by the operating system.",
+    "landlock": "No file can be opened but the code of Python and PyTorch.",
+    "seccomp": "No network, no other process, no change to any file.",
+}
+
+
+def show_walls(walls: dict[str, str], *, shared: bool) -> None:
+    """Which walls stand around a program on this machine, and what each holds."""
+    with st.container(key="walls"):
+        mode = "shared: a class server, which runs nothing unless all of these stand" if shared else "local: one person"
+        st.markdown(f"This server is **{mode}**.")
+        st.table(
+            [
+                {"wall": wall, "stands": "no: " + walls[wall] if walls.get(wall) else "yes", "what it holds": what}
+                for wall, what in WALLS.items()
+            ],
+            hide_index=True,
+        )
+
+
+def show_limits(limits: Limits) -> None:
+    """Every limit of this server."""
+    with st.container(key="limits"):
+        st.table(limits.rows(), hide_index=True)
+
+
+def show_versions() -> None:
+    """What this server is made of."""
+    names = ("explorer", "torch", "streamlit", "torchviz", "pygraphviz", "plotly", "numpy")
+    st.code("\n".join([f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)]))

@@ -2,28 +2,25 @@
 
 import platform
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import streamlit as st
 
-from explorer.confine import Limits
 from explorer.examples import Example, list_examples
 from explorer.program import Program
 from explorer.recording import Recording
-from explorer.runner import Run, Runner, RunnerError
+from explorer.runner import RunnerError
+from explorer.ui.training import Training, get_runner, list_knobs
 from explorer.ui.views import Picture, choose_picture, view_nothing, view_picture
 
-PATIENCE = 0.4
-"""Seconds that a page waits for a run before it shows that one is going on."""
 
+@st.cache_resource(show_spinner="Starting PyTorch")
+def get_walls() -> dict[str, str]:
+    """What stands between a program and this machine: "" for a wall that stands, else why it does not.
 
-@st.cache_resource(show_spinner=False)
-def get_runner() -> Runner:
-    """The server's one Runner."""
-    runner = Runner(Limits.from_environment())
-    runner.warm_up()
-    return runner
+    Raises RunnerError where no worker process can be had; that is not remembered.
+    """
+    return get_runner().find_walls()
 
 
 @st.cache_resource(show_spinner="Starting PyTorch")
@@ -42,6 +39,11 @@ def list_devices() -> dict[str, str]:
     if "mps" not in available:
         is_mac = platform.system() == "Darwin"
         missing["mps"] = "no Metal device" if is_mac else "Metal (mps) exists on Apple computers only"
+    limits = get_runner().limits
+    if limits.is_shared and not limits.accelerators:
+        open_ = [name for name in available if name != "cpu"]
+        missing |= dict.fromkeys(open_, "not on a shared server: no walls stand around programs there")
+        available = ["cpu"]
     return dict.fromkeys(available, "") | missing
 
 
@@ -60,62 +62,66 @@ def lay_out(dot: str) -> str:
     return get_runner().draw(dot)
 
 
+SHORT = 2_000
+"""Of a run of fewer milliseconds there was nothing to watch; its graph is shown."""
+
+
 @dataclass
-class Session:
+class Session(Training):
     """The state of the Explore page; one per browser session."""
 
     example: Example = field(default_factory=lambda: list_examples()[0])
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     revision: int = 0
     source: str = ""
-    run: Run | None = None
-    recording: Recording | None = None
     pictured: Recording | None = None
-    run_count: int = 0
     shown_pass: int = 0
     asked: tuple = ()
-    failure: str = ""
+    looked: int = -1
+    was_short: bool = False
     show: dict[str, bool] = field(default_factory=lambda: {"saved": False, "attributes": False})
 
-    @property
-    def is_running(self) -> bool:
-        """Whether a run goes on."""
-        return self.run is not None
-
-    def start(self, source: str, device: str, seed: int, *, full: Sequence[int] = ()) -> None:
-        """End the run that goes on, if any, and start this one; a short one is over when this returns."""
-        if self.run is not None:
-            # What the other run recorded so far is not wanted any more.
-            self.run.stop()
-            self.run = None
+    def begin(self, source: str, device: str, seed: int) -> None:
+        """Run what is in the editor, with the knobs where the reader put them as long as they are its knobs."""
+        known = list_knobs(source)
+        before = self.list_knobs()
+        # A knob whose number was typed anew says what its reader wants now.
+        self.knobs = {
+            name: value
+            for name, value in self.knobs.items()
+            if name in known and name in before and known[name].value == before[name].value
+        }
         self.source = source
-        self.failure = ""
-        try:
-            self.run = get_runner().start(Program(source, device, seed), full=full)
-        except RunnerError as error:
-            self.failure = str(error)
-            return
-        self.run.wait(PATIENCE)
-        self.take()
+        self.shown_pass = 0
+        st.session_state["pass"] = 1
+        self.start(Program(source, device, seed, self.knobs))
+
+    def restart(self) -> None:
+        """Run the same program again, with the knobs as they are now."""
+        program = self.program
+        self.shown_pass = 0
+        st.session_state["pass"] = 1
+        self.start(Program(program.source, program.device, program.seed, dict(self.knobs)))
+
+    def record_pass(self, index: int) -> None:
+        """Run the same again, knobs moved where they were moved, and record this pass in full."""
+        program, events = self.program, list(self.recording.knob_events) if self.recording else []
+        knobs = dict(self.recording.program["knobs"]) if self.recording else dict(self.knobs)
+        # One that was stopped would go on and on.
+        until = self.history.passes if self.recording and self.recording.status == "limit" else None
+        # It is not run to be watched.
+        self.looked = self.count
+        self.start(
+            Program(program.source, program.device, program.seed, knobs), full=[index], replays=events, until=until
+        )
 
     def take(self) -> bool:
-        """Take over the Recording of a run that has ended; whether one has."""
-        if self.run is None or not self.run.is_done:
-            return False
-        self.recording = self.run.recording()
-        self.run_count += 1
-        if self.recording.graphs or self.recording.problem is None:
+        """Take over the Recording of a run that has ended, and picture it where there is something to see."""
+        is_taken = super().take()
+        self.was_short = is_taken and self.recording.timings.get("run_ms", 0.0) < SHORT
+        if is_taken and (self.recording.graphs or self.recording.problem is None):
             self.pictured = self.recording
-        self.run = None
-        return True
-
-    def stop(self) -> None:
-        """Stop the run that goes on and keep what it recorded."""
-        if self.run is not None:
-            self.run.stop()
-            self.run.wait(1.5)
-            self.take()
-            self.run = None
+        return is_taken
 
     def replace_program(self, source: str) -> None:
         """Put another program into the editor."""
@@ -128,7 +134,7 @@ class Session:
 
     def view(self, picture: Picture | None, *, large: bool) -> dict:
         """The view of the graph component, laid out."""
-        run_id = f"{self.run_count}.{self.shown_pass}"
+        run_id = f"{self.count}.{self.shown_pass}"
         if picture is None:
             return view_nothing(self._why_nothing(), run_id=run_id, show=self.show, large=large)
         svg, message, dot = None, "", picture.dot(**self.show)
@@ -156,7 +162,7 @@ class Session:
         if self.recording is None:
             return "The graph appears here when the program has run."
         if self.recording.status == "ok":
-            return "This program makes no graph: no tensor requires a gradient. Try requires_grad=True."
+            return "This program makes no graph: nothing was computed from a tensor that requires a gradient."
         return "The program ended before it made a graph. The message beside it says why."
 
 

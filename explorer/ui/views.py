@@ -7,7 +7,7 @@ from typing import Any
 from explorer.draw import decorate_dot, format_value
 from explorer.fold import MOST_NODES, Fold, fold_graph
 from explorer.narrate import explain_start, explain_steps, format_number, format_summary
-from explorer.recording import Graph, Pass, Recording, Summary, Variable, to_plain
+from explorer.recording import ABSENT, Graph, Pass, Recording, Summary, Variable, to_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ def view_picture(
         "playing": False,
         "large": large,
         "folded": picture.fold is not None,
+        "maps": any(map(_has_map, picture.passes)),
         "stale": stale,
         "dot": dot,
         "source": source,
@@ -86,6 +87,11 @@ def view_nothing(message: str, *, run_id: str, show: dict[str, bool], large: boo
     empty = {"id": "none", "nodes": [], "edges": [], "roots": []}
     view: dict[str, Any] = {"id": run_id, "signature": "", "svg": None, "graph": empty, "passes": [], "dot": ""}
     return view | {"message": message, "show": show, "playing": False, "large": large}
+
+
+def _has_map(one: Pass) -> bool:
+    sent = (gradient for step in one.steps for gradient in step.grad_inputs)
+    return any(gradient is not None and gradient.map is not ABSENT for gradient in sent)
 
 
 def _view_pass(picture: Picture, one: Pass) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from explorer.ui import register_component
 
-_mount = register_component("explorer.ui.graph", "inspector.js", "picture.js", "graph.js")
+_mount = register_component("explorer.ui.graph", "map.js", "inspector.js", "picture.js", "graph.js")
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ class GraphPanel {
     if (isNew) this.play(false);
     this.root.toggleAttribute("data-large", Boolean(view.large));
     this.root.toggleAttribute("data-still", view.motion === false);
+    this.root.toggleAttribute("data-maps", Boolean(view.maps));
     this.root.toggleAttribute("data-stale", Boolean(view.stale));
     this.picture.isFolded = Boolean(view.folded);
     for (const box of this.root.querySelectorAll("[data-show]")) box.disabled = Boolean(view.folded);

@@ -87,7 +87,8 @@ function showValues(summary) {
     if (summary.nan) facts.push(`nan ${summary.nan}`);
     if (summary.inf) facts.push(`inf ${summary.inf}`);
     const head = `[${values.map(formatNumber).join(", ")}, ...]`;
-    return make("span", { className: "facts", title: values.map(exactNumber).join(", ") }, facts.join("  "), make("br"), head);
+    const told = () => make("span", { className: "facts", title: values.map(exactNumber).join(", ") }, facts.join("  "), make("br"), head);
+    return showMap(summary, facts) ?? told();
   }
   if (values.length === 0) return make("span", {}, "empty");
   if (summary.shape.length === 0) return make("span", { title: exactNumber(values[0]) }, formatNumber(values[0]));
@@ -125,7 +126,8 @@ class Moment {
   name(id) {
     const node = this.graph.byId.get(id);
     if (!node) return id;
-    return node.variable ? `${node.name} (${node.variable})` : node.name;
+    const name = node.module ? `${node.module}: ${node.name}` : node.name;
+    return node.variable ? `${name} (${node.variable})` : name;
   }
 }
 
