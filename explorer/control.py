@@ -24,6 +24,9 @@ from explorer.transcript import Positions
 INTERVAL = 0.05
 """Seconds between two looks at the orders of a run, and between two of its ``pass`` events."""
 
+REST = 1.0
+"""Seconds to wait for the rest of an order of which a part has come."""
+
 
 class Stopped(BaseException):
     """Raised in the program when its reader stops it."""
@@ -47,7 +50,7 @@ class Orders:
 
     def read(self, *, waits: bool = False) -> list[dict[str, Any]]:
         """The orders that came; those that come next where it ``waits`` and none is there."""
-        while self._is_open and select.select([self._descriptor], [], [], None if waits else 0)[0]:
+        while self._is_open and select.select([self._descriptor], [], [], self._patience(waits))[0]:
             data = os.read(self._descriptor, 1 << 16)
             self._is_open = bool(data)
             self._pending += data
@@ -58,6 +61,10 @@ class Orders:
                 if lines:
                     return [json.loads(line) for line in lines]
         return []
+
+    def _patience(self, waits: bool) -> float | None:
+        """Seconds to wait for more: an order longer than the pipe comes in parts, one close behind the other."""
+        return None if waits else REST if self._pending else 0.0
 
 
 class Clock:

@@ -45,7 +45,8 @@ MOST_ANSWER = 90_000_000
 _HUGE = 2 << 20
 _COLLAPSE = 25
 _STOP_SIGNALS = {"stop": getattr(signal, "SIGUSR2", None), "tell": getattr(signal, "SIGUSR1", None)}
-_RAN, _PASS, _PAUSED = b'{"event": "ran"', b'{"event": "pass"', b'{"event": "paused"'
+_PASS, _PAUSED = b'{"event": "pass"', b'{"event": "paused"'
+_RAN = b'{"event": "ran"', b'{"event": "interrupted"'
 _HELD, _ANSWER = b'{"event": "held"', b'{"event": "answer"'
 # What explorer.runner writes last; inside the text of a program every quote has a backslash before it.
 _LAST_ID = re.compile(rb'"id": (\d{1,18})\}$')
@@ -195,9 +196,7 @@ class Host:
         """Do what one line asks. Raises what a line that is none of ours makes it raise."""
         number, wanted = request["id"], request["do"]
         if wanted == "stop":
-            if request.get("release") and number in self._children:
-                self._children[number].may_stay = False
-            self._stop(number)
+            self._stop(number, at_once=bool(request.get("release")))
             return
         if wanted == "tell":
             self._tell(number, request["order"])
@@ -326,9 +325,10 @@ class Host:
             *lines, rest = child.pending.split(b"\n")
             child.pending = bytearray(rest)
             for line in lines:
-                if line.startswith(_RAN) and child.stage == "running":
-                    # The program kept its time; what it did is being written down.
-                    child.stage, child.deadline = "writing", time.monotonic() + WRITING
+                if line.startswith(_RAN) and child.stage in ("running", "stopping"):
+                    # The program has ended, in time or when it was told to; what it did is being written down.
+                    child.stage = "writing" if child.stage == "running" else "stopping"
+                    child.deadline = time.monotonic() + WRITING
                 elif line.startswith(_HELD) and child.may_stay and child.stage in ("running", "writing", "stopping"):
                     self._hold(child)
                 elif line.startswith(_ANSWER) and child.asked:
@@ -384,11 +384,12 @@ class Host:
             else:
                 self._end(child, "time" if child.stage == "drawing" else child.stage)
 
-    def _stop(self, number: int) -> None:
+    def _stop(self, number: int, *, at_once: bool = False) -> None:
+        """Let a run end and write down what it did; ``at_once`` nobody wants to know that any more."""
         if self._turns.withdraw(number):
             self._refuse(number, "stop", "")
         child = self._children.get(number)
-        if child is not None and child.stage in ("writing", "held"):
+        if child is not None and (at_once or child.stage == "held"):
             self._end(child, "stop")
         elif child is not None and child.stage == "running":
             child.stage, child.deadline = "stopping", time.monotonic() + GRACE

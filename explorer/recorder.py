@@ -147,6 +147,8 @@ class Output(io.TextIOBase):
         self._on_event = on_event
         self._interval = interval
         self._told = time.perf_counter() - interval
+        # What was told last was the beginning of a line.
+        self._is_inside_line = False
         self.truncated = False
 
     def writable(self) -> bool:
@@ -163,8 +165,8 @@ class Output(io.TextIOBase):
             self._length += min(len(text), room)
         if self._on_event is not None:
             # print() writes its line break by itself; what was told last may be all that a crash leaves.
-            waited = time.perf_counter() - self._told
-            if waited > self._interval and (text.endswith("\n") or waited > 4 * self._interval):
+            waited, ends = time.perf_counter() - self._told, text.endswith("\n")
+            if (ends and self._is_inside_line) or (waited > self._interval and (ends or waited > 4 * self._interval)):
                 self.flush()
         return len(text)
 
@@ -173,7 +175,7 @@ class Output(io.TextIOBase):
         if self._on_event is not None and self._pending < len(self._parts):
             text = "".join(self._parts[self._pending :])
             self._pending = len(self._parts)
-            self._told = time.perf_counter()
+            self._told, self._is_inside_line = time.perf_counter(), not text.endswith("\n")
             self._on_event({"event": "printed", "text": text})
 
     def text(self) -> str:

@@ -125,13 +125,19 @@ class Run:
             if event["event"] == "finished":
                 return
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to end, and has not yet."""
+        return self._was_told_to_stop and not self.is_done
+
     def stop(self) -> None:
         """End the run now; what was recorded is kept where the program lets go within half a second."""
         self._was_told_to_stop = True
         self._runner.stop(self)
 
     def release(self) -> None:
-        """End a run and what is held of it: nobody will ask its model any more."""
+        """End a run, and what is held of it, at once: nobody wants what it did any more."""
+        self._was_told_to_stop = True
         self._runner.stop(self, release=True)
 
     def set_knob(self, name: str, value: float) -> None:
@@ -481,7 +487,7 @@ class Runner:
         return picture.svg
 
     def stop(self, run: Run, *, release: bool = False) -> None:
-        """End a run, or what is held of one that has ended; with ``release`` both."""
+        """End a run, or what is held of one that has ended; with ``release`` at once, without its Recording."""
         if self._forks and run.program.device == "cpu":
             if self._host is not None:
                 self._host.send({"do": "stop", "id": run.number, "release": release})

@@ -15,7 +15,7 @@ import pytest
 from behind_one_wall import unchecked_runner
 from processes import adopting_orphans, await_truth, count_descriptors, find_children, require_walls, resident_bytes
 
-from explorer.host import MOST_REQUEST
+from explorer.host import GRACE, MOST_REQUEST
 from explorer.limits import Limits
 from explorer.program import Program
 from explorer.runner import Run, Runner
@@ -351,6 +351,33 @@ def test_stop_twice_and_after_the_end_changes_nothing(runner: Runner) -> None:
     run.stop()
     assert_works(runner)
     assert run.plain is plain
+
+
+@pytest.mark.parametrize("ending", ["Stopped", "TimeLimit"])
+def test_what_an_ended_program_did_is_kept_however_long_it_takes_to_write_down(runner: Runner, ending: str) -> None:
+    # Each view is as large as the tensor, and its statistics take a while.
+    views = "".join(f"v{number} = x[{number}:]\n" for number in range(150))
+    run = start(runner, "x = torch.ones(20_000_000)\n" + views + BUSY, limits=Limits(seconds=1.5))
+    if ending == "Stopped":
+        run.stop()
+        run.stop()
+    recording = run.recording()
+    assert (recording.status, recording.problem.type) == ("limit", ending)
+    assert recording.timings["plain_ms"] > 2 * 1000 * GRACE
+    assert len(recording.variables) == 151 and recording.variables[-1].value.shape == [20_000_000 - 149]
+    assert_works(runner)
+
+
+def test_what_nobody_wants_any_more_is_ended_at_once(runner: Runner) -> None:
+    run = start(
+        runner,
+        "import time\ntry:\n    print('started', flush=True)\n    time.sleep(60)\nfinally:\n    time.sleep(60)\n",
+    )
+    began = time.monotonic()
+    run.release()
+    assert end_of(run) == ("limit", "Stopped")
+    assert time.monotonic() - began < GRACE
+    assert_works(runner)
 
 
 def test_stop_of_a_run_that_has_ended_does_not_reach_the_next(runner: Runner) -> None:

@@ -5,6 +5,7 @@ import io
 import math
 import random
 import re
+import time
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from explorer.examples import list_examples
 from explorer.program import FILENAME, Program
-from explorer.recorder import record_program
+from explorer.recorder import Output, record_program
 from explorer.recording import Graph, Pass, Recording, Summary
 
 
@@ -641,3 +642,13 @@ def test_a_large_recording_keeps_its_first_and_last_pass_and_the_index_of_each()
     assert kept["passes"][0]["steps"] and kept["passes"][-1]["steps"]
     assert kept["passes"][-1]["index"] == 2999
     assert kept["graphs"] and "larger than can be kept" in kept["notes"][-1]
+
+
+def test_a_line_that_was_told_in_part_is_told_to_its_end_at_once() -> None:
+    told = []
+    output = Output(lambda event: told.append(event["text"]), interval=0.01)
+    time.sleep(0.05)
+    # As print("before") writes it on a slow machine: what a crash would leave is the whole line.
+    output.write("before")
+    output.write("\n")
+    assert told == ["before", "\n"]

@@ -304,6 +304,7 @@ def tell_position(training: PacedTraining, unit: str = "pass") -> tuple[float, s
     history = run.history
     of = f" of {-(-history.expected // together):,}" if history.expected else ""
     held = ", standing" if training.pace is not None and training.pace.is_held else ""
+    held = ", stopping" if run.is_stopping else held
     return tell_share(run), f"{unit.capitalize()} {-(-history.passes // together):,}{of}{held}"
 
 

@@ -22,6 +22,9 @@ from explorer.ui.visitors import LOOK, await_sent, choose_beat, get_attendance, 
 PATIENCE = 0.4
 """Seconds that a page waits for a run before it shows that one is going on."""
 
+STOPPING = 1.5
+"""Seconds that a page waits for a run that was stopped; it goes on without it on a server that takes longer."""
+
 ECHO = 0.1
 """Seconds in which nobody clicks twice."""
 
@@ -104,7 +107,7 @@ class Training:
         self.stop_sweep()
         if self.run is not None:
             # What the other run recorded so far is not wanted any more.
-            self.run.stop()
+            self.run.release()
             self.run = None
         self.program, self.failure = program, ""
         self.started += 1
@@ -129,13 +132,12 @@ class Training:
         return True
 
     def stop(self) -> None:
-        """Stop the run that goes on and keep what it recorded."""
+        """Stop the run that goes on and keep what it recorded; a busy server may take a while to write that down."""
         self.stop_sweep()
         if self.run is not None:
             self.run.stop()
-            self.run.wait(1.5)
+            self.run.wait(STOPPING)
             self.take()
-            self.run = None
 
     def is_echo(self) -> bool:
         """Whether a click was heard already: a part of the page that draws itself anew may tell of it twice."""
@@ -405,6 +407,8 @@ def tell_progress(run: Run) -> str:
     seconds, history = run.running_seconds, run.history
     if run.is_waiting:
         return "Waiting for a free worker"
+    if run.is_stopping:
+        return f"Stopping after pass {history.passes:,}"
     if not history.passes:
         parts = [f"Running for {seconds:.1f} s of at most {run.limits.seconds:g} s"]
         if run.progress:
