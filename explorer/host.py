@@ -19,16 +19,10 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from explorer import confine, datasets
-from explorer.limits import Limits
+from explorer.limits import CUT_SHORT, GRACE, WRITING, Limits
 from explorer.program import FILENAME
 from explorer.turns import Turns
 from explorer.worker import Answer, read_request, shut_in, start_process, warm_up
-
-GRACE = 0.6
-"""Seconds between the soft stop of a program and its end."""
-
-WRITING = 30.0
-"""Seconds that a worker may take to write down what a program did that ended in time."""
 
 LONG = 1.0
 """A run that goes on for so many seconds gives way to shorter ones: its processor share shrinks."""
@@ -45,8 +39,8 @@ MOST_ANSWER = 90_000_000
 _HUGE = 2 << 20
 _COLLAPSE = 25
 _STOP_SIGNALS = {"stop": getattr(signal, "SIGUSR2", None), "tell": getattr(signal, "SIGUSR1", None)}
+_RAN, _CUT_SHORT = b'{"event": "ran"', b'{"event": "interrupted"'
 _PASS, _PAUSED = b'{"event": "pass"', b'{"event": "paused"'
-_RAN = b'{"event": "ran"', b'{"event": "interrupted"'
 _HELD, _ANSWER = b'{"event": "held"', b'{"event": "answer"'
 # What explorer.runner writes last; inside the text of a program every quote has a backslash before it.
 _LAST_ID = re.compile(rb'"id": (\d{1,18})\}$')
@@ -325,11 +319,11 @@ class Host:
             *lines, rest = child.pending.split(b"\n")
             child.pending = bytearray(rest)
             for line in lines:
-                if line.startswith(_RAN) and child.stage in ("running", "stopping"):
-                    # The program has ended, in time or when it was told to; what it did is being written down.
-                    child.stage = "writing" if child.stage == "running" else "stopping"
-                    child.deadline = time.monotonic() + WRITING
-                elif line.startswith(_HELD) and child.may_stay and child.stage in ("running", "writing", "stopping"):
+                if line.startswith((_RAN, _CUT_SHORT)) and child.stage in ("running", "stopping"):
+                    # The program has ended; what it did is being written down.
+                    is_whole = line.startswith(_RAN) and child.stage == "running"
+                    child.stage, child.deadline = "writing", time.monotonic() + (WRITING if is_whole else CUT_SHORT)
+                elif line.startswith(_HELD) and child.may_stay and child.stage in ("running", "writing"):
                     self._hold(child)
                 elif line.startswith(_ANSWER) and child.asked:
                     child.asked -= 1
@@ -391,6 +385,8 @@ class Host:
         child = self._children.get(number)
         if child is not None and (at_once or child.stage == "held"):
             self._end(child, "stop")
+        elif child is not None and child.stage == "writing":
+            child.deadline = min(child.deadline, time.monotonic() + CUT_SHORT)
         elif child is not None and child.stage == "running":
             child.stage, child.deadline = "stopping", time.monotonic() + GRACE
             os.kill(child.pid, _STOP_SIGNALS["stop"])

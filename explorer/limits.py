@@ -7,6 +7,15 @@ from typing import Any
 
 MODES = ("local", "shared")
 
+GRACE = 0.6
+"""Seconds between the soft stop of a program and its end."""
+
+WRITING = 30.0
+"""Seconds that a worker may take to write down what a program did that ended by itself."""
+
+CUT_SHORT = 3.0
+"""Seconds that it may take where the program was ended by its time or its reader."""
+
 
 def _limit(default: Any, text: str, *, unit: str = "") -> Any:
     return field(default=default, metadata={"text": text, "unit": unit})

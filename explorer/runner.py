@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 
 from explorer.explain import explain_problem
 from explorer.history import History
-from explorer.limits import Limits
+from explorer.limits import CUT_SHORT, GRACE, WRITING, Limits
 from explorer.program import Program
 from explorer.recording import SCHEMA, Problem, Recording
 
@@ -78,7 +79,8 @@ class Run:
         self._interrupted: dict[str, Any] | None = None
         self._stood = 0.0
         self._paused: float | None = None
-        self._was_told_to_stop = False
+        self._told_to_stop: float | None = None
+        self._has_run: float | None = None
 
     def begin(self) -> None:
         """A worker is there: the clock starts."""
@@ -98,6 +100,10 @@ class Run:
         if self.is_held:
             owed = self._owed_since
             return self._heard + limits.held_seconds if owed is None else owed + limits.seconds + 1.0
+        if self._has_run is not None:
+            return self._has_run + (WRITING if self._interrupted is None else CUT_SHORT)
+        if self._told_to_stop is not None:
+            return self._told_to_stop + GRACE
         if self.is_paused:
             return self._heard + limits.pause_seconds
         longest = max(limits.seconds, limits.training_seconds) + limits.pause_seconds
@@ -128,16 +134,16 @@ class Run:
     @property
     def is_stopping(self) -> bool:
         """Whether it was told to end, and has not yet."""
-        return self._was_told_to_stop and not self.is_done
+        return self._told_to_stop is not None and not self.is_done
 
     def stop(self) -> None:
         """End the run now; what was recorded is kept where the program lets go within half a second."""
-        self._was_told_to_stop = True
+        self._told_to_stop = self._told_to_stop or time.monotonic()
         self._runner.stop(self)
 
     def release(self) -> None:
         """End a run, and what is held of it, at once: nobody wants what it did any more."""
-        self._was_told_to_stop = True
+        self._told_to_stop = self._told_to_stop or time.monotonic()
         self._runner.stop(self, release=True)
 
     def set_knob(self, name: str, value: float) -> None:
@@ -195,7 +201,11 @@ class Run:
         if kind in ("held", "answer"):
             self._heard = time.monotonic()
             return
-        if self.is_done or kind == "ran":
+        if self.is_done:
+            return
+        if kind in ("ran", "interrupted"):
+            self._has_run = self._has_run or time.monotonic()
+        if kind == "ran":
             return
         if kind == "started":
             self.is_waiting = False
@@ -238,7 +248,7 @@ class Run:
     def _explain_pause(self, plain: dict[str, Any]) -> None:
         """A run that stood paused and that nobody stopped was ended for it."""
         problem = plain["problem"]
-        if problem is None or not self.is_paused or self._was_told_to_stop:
+        if problem is None or not self.is_paused or self._told_to_stop is not None:
             return
         if problem["type"] in ("Stopped", "TimeLimit"):
             message = f"the run stood paused for more than {self.limits.pause_seconds:g} s, and the server ended it"
@@ -357,6 +367,13 @@ class _Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def interrupt(self) -> bool:
+        """Tell the program of a worker to stop; whether this system knows such a word."""
+        if not hasattr(signal, "SIGUSR2"):
+            return False
+        self._process.send_signal(signal.SIGUSR2)
+        return True
 
     def end(self) -> None:
         """End it now; to close what an order is still being written to would wait for one that reads no more."""
@@ -493,7 +510,7 @@ class Runner:
                 self._host.send({"do": "stop", "id": run.number, "release": release})
             return
         for process in self._used:
-            if run.number in process.listeners:
+            if run.number in process.listeners and (release or run.is_held or not process.interrupt()):
                 process.listeners.pop(run.number).hear({"event": "ended", "how": "stop", "line": None})
                 process.end()
 
@@ -568,5 +585,6 @@ class Runner:
             time.sleep(0.02)
         if process.is_alive:
             if process.listeners.pop(number, None) is not None:
-                listener.hear({"event": "ended", "how": "time", "line": None})
+                was_stopped = isinstance(listener, Run) and listener.is_stopping
+                listener.hear({"event": "ended", "how": "stop" if was_stopped else "time", "line": None})
             process.end()

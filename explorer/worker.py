@@ -8,6 +8,7 @@ import argparse
 import gc
 import json
 import os
+import signal
 import sys
 from typing import Any, BinaryIO
 
@@ -38,6 +39,9 @@ def main() -> None:
     options.add_argument("--device", default="cpu")
     chosen = options.parse_args()
     answers = start_process()
+    if hasattr(signal, "SIGUSR2"):
+        # A stop that comes before the program has its handler must not end this process as if it had crashed.
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     try:
         warm_up(chosen.device)
     except (RuntimeError, AssertionError) as error:

@@ -15,8 +15,8 @@ import pytest
 from behind_one_wall import unchecked_runner
 from processes import adopting_orphans, await_truth, count_descriptors, find_children, require_walls, resident_bytes
 
-from explorer.host import GRACE, MOST_REQUEST
-from explorer.limits import Limits
+from explorer.host import MOST_REQUEST
+from explorer.limits import GRACE, Limits
 from explorer.program import Program
 from explorer.runner import Run, Runner
 
@@ -63,7 +63,8 @@ def host_of(runner: Runner) -> int:
 
 
 def worker_of(runner: Runner) -> int:
-    """The one process that runs a program."""
+    """The one process that runs a program, once the one before it, whose Recording came a moment ago, is gone."""
+    assert await_truth(lambda: len(find_children(host_of(runner))) == 1, SOON)
     (worker,) = find_children(host_of(runner))
     return worker
 

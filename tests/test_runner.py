@@ -358,10 +358,25 @@ def test_spawned_worker_ends_an_endless_program_at_its_line(spawning: Runner) ->
     assert recording.stdout == "before\n"
 
 
-def test_spawned_worker_can_be_stopped(spawning: Runner) -> None:
-    run = spawning.start(Program(ENDLESS), limits=Limits(seconds=60.0))
+def test_spawned_worker_that_is_stopped_keeps_what_was_seen(spawning: Runner) -> None:
+    run = spawning.start(Program(THREE_LINES + ENDLESS), limits=Limits(seconds=60.0))
     await_start(run)
     run.stop()
     assert run.wait(1.0)
+    recording = run.recording()
+    assert (recording.status, recording.problem.type) == ("limit", "Stopped")
+    assert recording.problem.line in (5, 6, 7)
+    assert recording.stdout == "started\n"
+    assert len(recording.passes[0].steps) == 4
+
+
+def test_spawned_worker_that_does_not_hear_of_a_stop_is_ended(spawning: Runner) -> None:
+    run = spawning.start(
+        Program(NATIVE_HANG.replace("\n", "\nprint('started', flush=True)\n", 1)), limits=Limits(seconds=60.0)
+    )
+    await_start(run)
+    time.sleep(0.5)
+    run.stop()
+    assert run.wait(1.0 + LATENESS)
     assert (run.recording().status, run.recording().problem.type) == ("limit", "Stopped")
     assert run.recording().stdout == "started\n"
