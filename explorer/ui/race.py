@@ -1,5 +1,6 @@
 """The optimizers page: a landscape, who races down it from where, and the race in pictures."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -147,7 +148,9 @@ def _find_surface(landscape: Landscape) -> list[Any]:
     return surface
 
 
-def _make_scene(landscape: Landscape, racers: Sequence[Racer]) -> Scene:
+@functools.lru_cache(maxsize=32)
+def _make_scene(landscape: Landscape, racers: tuple[Racer, ...]) -> Scene:
+    """The scene of a race; a class looks at the same ones, and it takes a quarter of a second."""
     heights = _find_surface(replace(landscape, start=()))
     x = _spread(landscape.x_range)
     names = _tell_racers(racers)

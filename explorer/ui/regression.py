@@ -1,5 +1,6 @@
 """The linear regression page: its choices, its pictures, the step that is taken written out in numbers."""
 
+import functools
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -149,7 +150,9 @@ class Study(PacedTraining):
             except (RunnerError, ValueError) as error:
                 self.problem, self.regression = str(error), self.asked
                 return self.scene
-            self.scene, self.staged = _make_scene(x, y, one, is_own=bool(one.own_points)), key
+            start = one.start_w, one.start_b
+            self.scene = _make_scene(tuple(x), tuple(y), one.loss, start, is_own=bool(one.own_points))
+            self.staged = key
         return self.scene
 
 
@@ -184,10 +187,14 @@ def _find_points(points: int, noise: float, true_w: float, true_b: float, seed: 
     return x, y
 
 
-def _make_scene(x: Sequence[float], y: Sequence[float], regression: Regression, *, is_own: bool) -> Scene:
-    best = best_line(x, y, loss=regression.loss)
-    w_range, b_range = choose_ranges((regression.start_w, regression.start_b), best)
-    ground = loss_surface(x, y, loss=regression.loss, w_range=w_range, b_range=b_range)
+@functools.lru_cache(maxsize=32)
+def _make_scene(
+    x: tuple[float, ...], y: tuple[float, ...], loss: str, start: tuple[float, float], *, is_own: bool
+) -> Scene:
+    """The scene of these points; a class looks at the same ones, and it takes a quarter of a second."""
+    best = best_line(x, y, loss=loss)
+    w_range, b_range = choose_ranges(start, best)
+    ground = loss_surface(x, y, loss=loss, w_range=w_range, b_range=b_range)
     fit = figures.plot_fit(x, y, best=best)
     if is_own:
         _open_canvas(fit, x, y)
@@ -360,11 +367,15 @@ def show_rates(study: Study) -> str:
     if study.scene is not None and study.regression is not None:
         critical = critical_rate(study.regression, study.scene.x)
     rate = study.rate if study.rate is not None and math.isfinite(study.rate) else 0.0
-    figure = figures.plot_rates(rate, critical.rate, formula=critical.formula, low=RATES[0], high=RATES[-1])
-    plain = figure.to_plotly_json()
-    plain["layout"]["margin"] = {"l": 8, "r": 8, "t": 2, "b": 20}
-    show_plot(plain, key=_key("rates"), testid="rates-chart", height=66)
+    show_plot(_draw_rates(rate, critical.rate, critical.formula), key=_key("rates"), testid="rates-chart", height=66)
     return critical.sentence
+
+
+@functools.lru_cache(maxsize=256)
+def _draw_rates(rate: float, critical: float | None, formula: str) -> dict[str, Any]:
+    plain = figures.plot_rates(rate, critical, formula=formula, low=RATES[0], high=RATES[-1]).to_plotly_json()
+    plain["layout"]["margin"] = {"l": 8, "r": 8, "t": 2, "b": 20}
+    return plain
 
 
 def set_up(study: Study) -> None:

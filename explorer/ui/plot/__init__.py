@@ -63,7 +63,7 @@ def show_plot(
     addresses = _serve_files()
     told = st.session_state.setdefault(f"{key}-told", _Told())
     told.tell(
-        {"figure": _plain_figure(figure), "traces": _plain(moved), "marks": _plain_marks(marks)},
+        {"figure": told.write_figure(figure), "traces": _plain(moved), "marks": _plain_marks(marks)},
         {str(number): _plain(each) for number, each in columns.items()},
     )
     result = _mount(
@@ -115,9 +115,16 @@ class _Told:
     token: str = ""
     version: int = 0
     clicked: float | None = None
+    written: tuple[Mapping[str, Any], dict[str, Any]] | None = None
     parts: dict[str, tuple[int, Any]] = field(default_factory=dict)
     streams: dict[str, _Stream] = field(default_factory=dict)
     message: dict[str, Any] = field(default_factory=dict)
+
+    def write_figure(self, figure: Mapping[str, Any]) -> dict[str, Any]:
+        """The figure as JSON, written once for one that stays the same object: live parts draw ten times a second."""
+        if self.written is None or self.written[0] is not figure:
+            self.written = figure, _plain_figure(figure)
+        return self.written[1]
 
     def forget(self) -> None:
         """Tell everything again: the browser lacks too much."""
