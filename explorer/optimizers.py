@@ -211,6 +211,16 @@ def _in_brackets(number: float | None) -> str:
     return f"({text})" if text.startswith("-") else text
 
 
+RUNAWAY = 1e3
+"""A loss that has grown by this factor is running away."""
+
+
+def find_runaway(losses: Sequence[float]) -> int | None:
+    """The first pass whose loss is that of a run which runs away, or None."""
+    bound = RUNAWAY * max(abs(losses[0]), 1e-12) if len(losses) else 0.0
+    return next((index for index, loss in enumerate(losses) if not loss <= bound or not math.isfinite(loss)), None)
+
+
 def explain_divergence(
     losses: Sequence[Any], learning_rate: float, *, critical: float | None = None, formula: str = "2/L"
 ) -> str | None:
@@ -237,7 +247,3 @@ def explain_divergence(
         bound = f"{formula} = {format_number(critical)}"
         return f"{said}: the learning rate {rate} is above {bound}, so every step overshoots."
     return f"{said} with the learning rate {rate}. Try a smaller one."
-
-
-RUNAWAY = 1e3
-"""A loss that has grown by this factor is running away."""

@@ -60,8 +60,8 @@ with program_column:
         panels.show_output(session.recording.stdout, truncated=session.recording.stdout_truncated)
 
 with picture_column:
+    training.show_divergence(session)
     if look == "training":
-        training.show_divergence(session)
         training.show_curves(session, key="curves", height=520 if is_large else 420)
         training.show_kept(session)
     else:

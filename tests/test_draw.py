@@ -13,7 +13,6 @@ from explorer.dot import draw_plain
 from explorer.draw import MOST_LABEL, decorate_dot, escape, format_gradient, format_value, shorten
 from explorer.examples import list_examples
 from explorer.fold import MOST_GROUPS, MOST_NODES, Fold, fold_graph
-from explorer.plot import FEWEST_PASSES, MOST_POINTS, plot_loss
 from explorer.program import Program
 from explorer.recorder import record_program
 from explorer.recording import Edge, Graph, Node, Pass, Recording, Step, Summary, Variable, to_plain
@@ -294,64 +293,6 @@ def test_graph_that_was_cut_is_shown_with_its_true_size(runner: Runner) -> None:
     picture = choose_picture(recording, 0)
     assert picture.message.startswith("30,001 nodes are more than can be kept. The 2,000 nearest the root, folded by ")
     assert "<svg" in runner.draw(picture.dot(**SHOW))
-
-
-# -- the loss curve ------------------------------------------------------------------------------------
-
-
-def with_losses(losses: list, line: int = 4) -> list[Pass]:
-    return [
-        Pass(i, line, "backward", None, [], loss, None, False, False, [], [], "light") for i, loss in enumerate(losses)
-    ]
-
-
-def plot(passes: list[Pass], **options: object) -> object:
-    return plot_loss(Recording({}, "ok", passes=passes), **options)
-
-
-def test_loss_is_plotted_over_the_passes_counted_from_one() -> None:
-    (curve,) = plot(with_losses([4.0, 2.0, 1.0, 0.5])).data
-    assert (list(curve.x), list(curve.y)) == ([1, 2, 3, 4], [4.0, 2.0, 1.0, 0.5])
-
-
-def test_losses_that_are_no_numbers_leave_gaps() -> None:
-    (curve,) = plot(with_losses([1.0, "nan", 2.0, "inf", "-inf", 3.0])).data
-    assert list(curve.y) == [1.0, None, 2.0, None, None, 3.0]
-
-
-def test_passes_without_a_loss_have_no_point() -> None:
-    (curve,) = plot(with_losses([1.0, None, 2.0, None, 3.0, 4.0])).data
-    assert list(curve.x) == [1, 3, 5, 6]
-
-
-def test_too_few_passes_are_no_curve() -> None:
-    assert plot([]) is None
-    assert plot(with_losses([1.0] * (FEWEST_PASSES - 1))) is None
-    assert plot(with_losses([None] * 10)) is None
-    assert plot(with_losses([1.0] * FEWEST_PASSES)) is not None
-
-
-def test_lines_of_the_program_have_curves_of_their_own() -> None:
-    train, test = with_losses([1.0] * 5, line=4), with_losses([2.0] * 5, line=9)
-    figure = plot([*train, *test])
-    assert [curve.name for curve in figure.data] == ["line 4", "line 9"]
-    assert figure.layout.showlegend
-    assert not plot(train).layout.showlegend
-
-
-@pytest.mark.parametrize("count", [MOST_POINTS, MOST_POINTS + 1, 2 * MOST_POINTS, 12_345])
-def test_long_curve_is_thinned_but_keeps_both_ends(count: int) -> None:
-    (curve,) = plot(with_losses([float(i) for i in range(count)])).data
-    assert len(curve.x) <= MOST_POINTS + 1
-    assert (curve.x[0], curve.x[-1]) == (1, count)
-    assert all(y == x - 1 for x, y in zip(curve.x, curve.y, strict=True))
-
-
-def test_log_and_chosen_pass_are_shown() -> None:
-    figure = plot(with_losses([1.0] * 5), log=True, chosen=2)
-    assert figure.layout.yaxis.type == "log"
-    assert [(shape.x0, shape.x1) for shape in figure.layout.shapes] == [(3, 3)]
-    assert plot(with_losses([1.0] * 5)).layout.yaxis.type == "linear"
 
 
 # -- views ---------------------------------------------------------------------------------------------

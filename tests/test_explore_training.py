@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import math
+import re
 import time
 
 import pytest
@@ -11,9 +12,10 @@ from test_explore_page import Page
 
 from explorer.history import KnobEvent
 from explorer.limits import Limits
+from explorer.narrate import format_number
 from explorer.program import Program
 from explorer.runner import Run, Runner
-from explorer.ui.training import ECHO, Training, tell_progress
+from explorer.ui.training import ECHO, Training, tell_comparison, tell_progress
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -118,6 +120,21 @@ def test_number_that_is_typed_anew_takes_its_knob_along(page: Page) -> None:
     assert page.test.number_input(key="knob-learning_rate-number").value == 0.2
 
 
+def test_slider_of_a_rate_stays_where_it_is_whatever_the_text_says(page: Page) -> None:
+    before = page.test.select_slider(key="knob-learning_rate").options
+    page.submit(LOOP.replace("= 0.1", "= 0.2"))
+    after = page.test.select_slider(key="knob-learning_rate").options
+    assert (before[0], before[-1]) == (after[0], after[-1]) and len(after) <= len(before) + 1
+
+
+def test_kept_run_says_how_it_ended(page: Page) -> None:
+    page.submit(LOOP + "print('at last', f'*{w.item():.2f}*')\n\n")
+    page.test.button(key="kept-keep").click().run()
+    page.check()
+    end = f"20 passes, last loss {format_number(losses(page)[-1])}; printed last: at last *2.98*"
+    assert end in [text.value for text in page.test.text]
+
+
 def test_kept_run_stays_beside_the_next(page: Page) -> None:
     page.test.button(key="kept-keep").click().run()
     page.test.number_input(key="knob-learning_rate-number").set_value(0.3).run()
@@ -135,9 +152,12 @@ def test_sweep_runs_every_value_and_keeps_each(page: Page) -> None:
     while page.session.sweep or page.session.swept:
         assert time.monotonic() < end
         time.sleep(0.1)
+        share, text = tell_comparison(page.session)
+        assert 0 <= share <= 1 and re.match("[0-3] of 3 runs done", text)
         page.session.advance_sweep()
     page.test.run()
     page.check()
+    assert [text.value for text in page.test.text if text.value.startswith("20 passes, last loss ")]
     assert sorted(run.name for run in page.session.kept) == [
         "learning_rate 0.01",
         "learning_rate 0.1",
@@ -168,6 +188,15 @@ def test_divergence_is_said_with_its_pass_and_the_rate(page: Page) -> None:
     first = next(one.index for one in page.session.recording.passes if one.loss in ("inf", "nan"))
     (warning,) = [warning.value for warning in page.test.warning]
     assert f"pass {first + 1}" in warning and "smaller learning rate than 3" in warning
+
+
+def test_a_loss_that_grows_without_end_is_said_before_it_is_no_number(page: Page) -> None:
+    page.submit(LOOP.replace("= 0.1", "= 1.05").replace("= 20", "= 60"))
+    assert all(math.isfinite(loss) for loss in losses(page))
+    (warning,) = [warning.value for warning in page.test.warning]
+    assert warning.startswith("The loss grew from 4 to ") and "by pass 60 with the learning rate 1.05" in warning
+    page.submit(LOOP)
+    assert not page.test.warning
 
 
 def test_divergence_is_said_with_the_rate_of_the_pass_that_diverged(page: Page) -> None:

@@ -62,7 +62,7 @@ def await_rest(visit: "Visit") -> int:
             window.countLast = count;
             return isSame && Number(/Pass ([0-9]+) of 1,000, standing/.exec(told)?.[1]) === count;
         }""",
-        polling=2_000,
+        polling=700,
     )
     return read(visit, "loss-chart", "plot.data[0].x.length")
 
@@ -95,7 +95,7 @@ def test_the_line_moves_while_it_trains_and_a_dragged_rate_acts_at_once(
         drawn(visit, "loss-chart", "plot.data[0].x.length > given", count)
     slider = visit.page.locator(".st-key-linreg-rate-slider [role=slider], .st-key-linreg-rate-slider input").first
     slider.focus()
-    for _ in range(20):
+    for _ in range(8):
         slider.press("ArrowRight")
     # The mark of the moment, the text of the program and the step that is written out tell the same new rate.
     drawn(

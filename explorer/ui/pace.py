@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from explorer.program import Program
 from explorer.runner import Run
-from explorer.ui.training import Training, tell_share
+from explorer.ui.training import Training, tell_comparison, tell_share
 
 SPEEDS: dict[str, float | None] = {"5": 5.0, "20": 20.0, "100": 100.0, "all": None}
 """Passes, or steps of a race, in a second by the name of the choice; None lets the program run free."""
@@ -296,6 +296,8 @@ def _plural(unit: str) -> str:
 def tell_position(training: PacedTraining, unit: str = "pass") -> tuple[float, str]:
     """How much of the run is done, from 0 to 1, and that in words."""
     run, together = training.run, training.together
+    if run is None and training.is_comparing:
+        return tell_comparison(training)
     if run is None:
         count, many = training.history.passes // together, _plural(unit)
         return 1.0, f"{count:,} {many} done"

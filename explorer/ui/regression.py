@@ -14,7 +14,7 @@ from explorer import figures
 from explorer.history import Curve
 from explorer.loss_surface import CriticalRate, Range, best_line, choose_ranges, critical_rate, loss_at, loss_surface
 from explorer.narrate import format_number
-from explorer.optimizers import OPTIMIZERS, RUNAWAY, explain_divergence, find_optimizer, update_rows
+from explorer.optimizers import OPTIMIZERS, explain_divergence, find_optimizer, find_runaway, update_rows
 from explorer.points import make_points, parse_points
 from explorer.program import Program
 from explorer.regression import LOSSES, PRESETS, Regression, write_program
@@ -466,12 +466,6 @@ def _number_at(curve: Curve | None, index: int) -> float | None:
     return curve.y[place] if 0 <= place < len(curve.y) and curve.x[place] == index else None
 
 
-def find_runaway(losses: Sequence[float]) -> int | None:
-    """The first pass whose loss is that of a run which runs away, or None."""
-    bound = RUNAWAY * max(abs(losses[0]), 1e-12) if len(losses) else 0.0
-    return next((index for index, loss in enumerate(losses) if not loss <= bound or not math.isfinite(loss)), None)
-
-
 def _read_end(study: Study) -> dict[str, float]:
     """w and b as the program left them."""
     variables = study.recording.variables if study.recording is not None else []
@@ -570,7 +564,7 @@ def _choose_pass(study: Study) -> int | None:
     """Which pass the pictures show: the last while a run goes on, any when it has ended."""
     with st.container(key="position"):
         count = study.history.passes
-        if study.is_running or count < 2:
+        if study.is_running or study.swept or count < 2:
             share, text = tell_position(study)
             st.progress(share, text=text)
             return None

@@ -13,6 +13,7 @@ from explorer.figures import cut_losses
 from explorer.history import Curve, History, thin
 from explorer.limits import Limits
 from explorer.narrate import format_number
+from explorer.optimizers import explain_divergence, find_runaway
 from explorer.program import Knob, Program, find_knobs
 from explorer.recording import Recording
 from explorer.runner import Run, Runner, RunnerError
@@ -40,6 +41,9 @@ MOST_POINTS = 2_000
 MOST_KEPT = 8
 """So many finished runs are kept beside each other."""
 
+RATES = [float(f"{10 ** (step / 20):.3g}") for step in range(-120, 21)]
+"""What the slider of a learning rate offers, from 0.000001 to 10."""
+
 SHOWN = {"loss": "Loss", "norms": "Gradient norms", "values": "Leaf values"}
 
 
@@ -58,7 +62,16 @@ class KeptRun:
     name: str
     history: History
     knobs: dict[str, float]
+    said: str = ""
     is_shown: bool = True
+
+    @property
+    def end(self) -> str:
+        """How it ended: its passes, its last loss, the last line that it printed."""
+        losses = self.history.loss.y
+        parts = [f"{self.history.passes:,} passes"]
+        parts += [f"last loss {format_number(losses[-1])}"] if len(losses) else []
+        return ", ".join(parts) + (f"; printed last: {self.said}" if self.said else "")
 
 
 @dataclass
@@ -82,11 +95,17 @@ class Training:
     kept: list[KeptRun] = field(default_factory=list)
     sweep: list[tuple[str, Program]] = field(default_factory=list)
     swept: list[tuple[str, Run]] = field(default_factory=list)
+    compared: int = 0
 
     @property
     def is_running(self) -> bool:
         """Whether the run goes on."""
         return self.run is not None
+
+    @property
+    def is_comparing(self) -> bool:
+        """Whether runs of a comparison go on or are to come."""
+        return bool(self.swept or self.sweep)
 
     @property
     def has_passes(self) -> bool:
@@ -196,10 +215,11 @@ class Training:
     def keep(self, name: str) -> None:
         """Keep the run that has ended under this name."""
         if self.history.passes:
-            self._keep(name, self.history, self.values())
+            self._keep(name, self.history, self.values(), self.recording.stdout if self.recording else "")
 
-    def _keep(self, name: str, history: History, knobs: Mapping[str, float]) -> None:
-        self.kept = [*self.kept, KeptRun(name, history, dict(knobs))][-MOST_KEPT:]
+    def _keep(self, name: str, history: History, knobs: Mapping[str, float], printed: str) -> None:
+        said = next((line for line in reversed(printed.splitlines()) if line.strip()), "")[:200]
+        self.kept = [*self.kept, KeptRun(name, history, dict(knobs), said)][-MOST_KEPT:]
 
     def values(self) -> dict[str, float]:
         """The value of every knob as the program now stands."""
@@ -221,6 +241,7 @@ class Training:
         """Run each of these programs once; each run is kept under its name."""
         self.stop_sweep()
         self.sweep = list(programs)[:MOST_KEPT]
+        self.compared = len(self.sweep)
         self.advance_sweep()
 
     def advance_sweep(self) -> bool:
@@ -229,7 +250,7 @@ class Training:
         while self.swept and self.swept[0][1].is_done:
             name, run = self.swept.pop(0)
             if run.history.passes:
-                self._keep(name, run.history, run.program.knobs)
+                self._keep(name, run.history, run.program.knobs, run.stdout)
         while self.sweep and len(self.swept) < get_runner().limits.at_once_each:
             name, program = self.sweep.pop(0)
             try:
@@ -239,7 +260,7 @@ class Training:
                 break
             get_attendance().watch(run)
             self.swept.append((name, run))
-        return bool(self.swept or self.sweep)
+        return self.is_comparing
 
 
 @st.cache_data(max_entries=512, show_spinner=False)
@@ -269,6 +290,9 @@ def scale_of(knob: Knob, now: float) -> list[float]:
         values: set[float] = set(range(low, most + 1, step))
     elif _is_share(knob):
         values = {round(0.01 * step, 2) for step in range(100)} | {0.995, 0.999}
+    elif RATES[0] <= base < 1 and not knob.is_start:
+        # The same for every rate: a slider whose ends went along would move under the hand that moved it.
+        values = set(RATES)
     elif 0 < abs(base) < 1 and not knob.is_start:
         sign = math.copysign(1, base)
         exponent = math.log10(abs(base))
@@ -365,6 +389,15 @@ def show_progress(training: Training) -> None:
     """While a run goes on: how far it is, and buttons to hold it; the page is drawn anew when it ends."""
     if training.is_running:
         _follow(training)
+    elif training.is_comparing:
+        _follow_comparison(training)
+
+
+@st.fragment(run_every=LOOK)
+def _follow_comparison(training: Training) -> None:
+    share, text = tell_comparison(training)
+    with st.container(key="progress", border=True):
+        st.progress(share, text=text)
 
 
 @st.fragment(run_every=LOOK)
@@ -400,6 +433,19 @@ def tell_share(run: Run) -> float:
         return min(1.0, history.passes / history.expected)
     seconds = run.limits.training_seconds if history.passes > 1 else run.limits.seconds
     return min(1.0, run.running_seconds / seconds)
+
+
+def tell_comparison(training: Training) -> tuple[float, str]:
+    """How much of a comparison is done, from 0 to 1, and that in words."""
+    going = [(name, run) for name, run in training.swept if not run.is_done]
+    done = training.compared - len(training.sweep) - len(going)
+    parts = [f"{done} of {training.compared} runs done"]
+    for name, run in going:
+        history = run.history
+        of = f" of {history.expected:,}" if history.expected else ""
+        parts.append(f"{name}: {'waiting' if run.is_waiting else f'pass {history.passes:,}{of}'}")
+    share = (done + sum(tell_share(run) for _, run in going)) / max(1, training.compared)
+    return min(1.0, share), ", ".join(parts)
 
 
 def tell_progress(run: Run) -> str:
@@ -512,17 +558,22 @@ def _lines_of(name: str, history: History, what: str, *, alone: bool) -> list[tu
 
 
 def show_divergence(training: Training) -> None:
-    """Say so where the loss is not a number any more."""
-    first = training.history.first_not_finite
+    """Say so where the loss is not a number any more, or a rate of the program let it grow beyond all bounds."""
+    history = training.history
+    names = [name for name in training.list_knobs() if name == "lr" or "rate" in name]
+    first = history.first_not_finite
     if first is not None:
-        value = training.history.loss.y[training.history.loss.x.index(first)]
-        names = [name for name in training.list_knobs() if name == "lr" or "rate" in name]
+        value = history.loss.y[history.loss.x.index(first)]
         # The update after the pass before led here, at the rate that it had then.
         rates = [training.value_at(name, max(0, first - 1)) for name in names]
         st.warning(
             f"The loss became {format_number(value)} at pass {first + 1}: the steps grew instead of shrinking. "
             f"Try a smaller learning rate{f' than {format_number(rates[0])}' if rates else ''}."
         )
+    elif names and find_runaway([*history.loss.y[:1], *history.loss.y[-1:]]):
+        last = history.loss.x[-1]
+        rate = training.value_at(names[0], max(0, last - 1)) or 0.0
+        st.warning(explain_divergence(history.loss.y, rate))
 
 
 # -- runs side by side -----------------------------------------------------------------------------------
@@ -568,6 +619,8 @@ def show_kept(training: Training, *, key: str = "kept") -> None:
             if line.button("Delete", key=f"{key}-delete-{id(run)}"):
                 training.kept.remove(run)
                 st.rerun()
+            # Text of a program: not to be read as Markdown.
+            st.text(run.end)
         _show_sweep(training, key)
 
 
@@ -575,7 +628,7 @@ def _show_sweep(training: Training, key: str) -> None:
     knobs = training.list_knobs()
     if not knobs or not training.has_passes:
         return
-    if training.swept or training.sweep:
+    if training.is_comparing:
         if st.button("Stop comparing", key=f"{key}-sweep-stop", help="End these runs; what they recorded stays."):
             training.stop_sweep()
             st.rerun()

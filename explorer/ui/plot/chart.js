@@ -13,6 +13,8 @@ const CONFIG = {
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "pan2d", "zoom2d", "tableRotation", "resetCameraLastSave3d", "orbitRotation", "pan3d", "zoom3d"],
 };
 
+const NARROW = 420;
+
 const charts = new WeakMap();
 // What was said, by token: it outlives a remount.
 const kept = new Map();
@@ -48,7 +50,8 @@ function readTheme(root) {
 }
 
 function makeTemplate({ isDark, shade, font, size }) {
-  const axis = { automargin: true, gridcolor: shade(0.12), linecolor: shade(0.35), zerolinecolor: shade(0.3), tickcolor: shade(0.35), title: { standoff: 8 } };
+  // Powers of ten: 1e-8 as "10n" is no number to a reader.
+  const axis = { automargin: true, exponentformat: "power", gridcolor: shade(0.12), linecolor: shade(0.35), zerolinecolor: shade(0.3), tickcolor: shade(0.35), title: { standoff: 8 } };
   const solid = { ...axis, backgroundcolor: shade(0.03), showbackground: true };
   const colorbar = { outlinewidth: 0, thickness: 12 };
   const scaled = [{ colorscale: "Viridis", colorbar }];
@@ -185,7 +188,8 @@ class Chart {
     try {
       const { data, layout } = this.compose(width);
       const isFirst = !this.node.on;
-      await this.plotly.react(this.node, data, layout, CONFIG);
+      // On a narrow chart its buttons would lie over the legend.
+      await this.plotly.react(this.node, data, layout, { ...CONFIG, displayModeBar: width < NARROW ? false : "hover" });
       if (isFirst) this.node.on("plotly_click", ({ points: [point] }) => this.click(point));
       this.root.dataset.version = version;
       this.tell("");
