@@ -349,6 +349,24 @@ def test_a_chart_follows_the_theme_and_its_width(visit: "Visit") -> None:
     assert box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["height"] == 320
 
 
+def test_a_chart_of_which_nothing_changed_is_not_drawn_anew(visit: "Visit") -> None:
+    visit.page.get_by_test_id("contour").locator(".contour path").first.wait_for()
+    visit.page.evaluate(
+        """() => {
+            const react = window.Plotly.react;
+            window.drawings = {};
+            window.Plotly.react = (node, ...rest) => {
+                const name = node.closest('[data-testid]').dataset.testid;
+                window.drawings[name] = (window.drawings[name] ?? 0) + 1;
+                return react(node, ...rest);
+            };
+        }"""
+    )
+    switch(visit, "log")
+    drawn(visit, "plot._fullLayout.yaxis.type === 'log' && window.drawings['loss-chart'] > 3")
+    assert "contour" not in visit.page.evaluate("window.drawings")
+
+
 def test_a_chart_without_plotly_says_so(address: str, open_page: Callable[..., "Visit"]) -> None:
     visit = open_page("about:blank", bypass_csp=True)
     visit.page.route("**/plotly.min.js*", lambda route: route.fulfill(body="", content_type="text/javascript"))

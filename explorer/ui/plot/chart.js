@@ -46,7 +46,8 @@ function readTheme(root) {
   const [text, back] = [style.color, style.backgroundColor].map((colour) => colour.match(/[\d.]+/g).slice(0, 3).map(Number));
   const isDark = back[0] * 0.299 + back[1] * 0.587 + back[2] * 0.114 < 128;
   const shade = (share) => `rgb(${text.map((part, index) => Math.round(part * share + back[index] * (1 - share))).join(",")})`;
-  return { isDark, shade, font: style.fontFamily, size: parseFloat(getComputedStyle(document.documentElement).fontSize) * 0.78 };
+  const [font, size] = [style.fontFamily, parseFloat(getComputedStyle(document.documentElement).fontSize) * 0.78];
+  return { isDark, shade, font, size, key: [style.color, style.backgroundColor, font, size].join() };
 }
 
 function makeTemplate({ isDark, shade, font, size }) {
@@ -175,7 +176,10 @@ class Chart {
     if (width && !this.isPressed && !this.isLeft) {
       const began = performance.now();
       this.isWanted = false;
-      await this.redraw(width);
+      const theme = readTheme(this.root);
+      // Streamlit calls a component whenever something near it changes: most times this chart is as it should be.
+      const look = [this.latest.token, this.said.version, width, this.latest.height, theme.key].join();
+      if (look !== this.drawn) this.drawn = (await this.redraw(width, theme)) ? look : null;
       this.ended = performance.now();
       this.pause = 0.5 * (this.ended - began);
     } else this.isWanted = false;
@@ -183,24 +187,25 @@ class Chart {
     if (this.isWanted) this.schedule();
   }
 
-  async redraw(width) {
+  async redraw(width, theme) {
     const { version } = this.said;
     try {
-      const { data, layout } = this.compose(width);
+      const { data, layout } = this.compose(width, theme);
       const isFirst = !this.node.on;
       // On a narrow chart its buttons would lie over the legend.
       await this.plotly.react(this.node, data, layout, { ...CONFIG, displayModeBar: width < NARROW ? false : "hover" });
       if (isFirst) this.node.on("plotly_click", ({ points: [point] }) => this.click(point));
       this.root.dataset.version = version;
       this.tell("");
+      return true;
     } catch (error) {
       this.tell(`The chart cannot be drawn. ${error.message}`);
+      return false;
     }
   }
 
-  compose(width) {
+  compose(width, theme) {
     const { figure, traces, marks, streams } = this.said;
-    const theme = readTheme(this.root);
     const data = figure.data.map((trace, number) => ({ ...trace, ...traces[number], ...streams[number] }));
     const drawn = drawMarks(marks, theme, width, findSpan(streams));
     const layout = structuredClone(figure.layout);
