@@ -63,6 +63,7 @@ def record_plain(
     most_passes: int | None = None,
     draws: bool = True,
     maps: bool = False,
+    looks_at_all: bool = False,
     most_output: int = 64_000,
     on_event: Callable[[dict[str, Any]], None] | None = None,
     orders: Orders | None = None,
@@ -76,8 +77,9 @@ def record_plain(
     that makes some; they need the main thread. Passes in ``full`` are recorded in full. Tensors named in ``keep`` are
     kept whole. ``replays`` are the knob events of an earlier run, to happen again. After ``until``
     passes the run is stopped; it may make ``most_passes``. ``draws`` False leaves the DOT texts
-    out; with ``maps`` the large tensors of full passes have a map. Of printed text ``most_output`` characters are
-    kept. ``orders`` come from the reader while it runs.
+    out; with ``maps`` the large tensors of full passes have a map; with ``looks_at_all`` leaves and gradient norms
+    are told of every pass. Of printed text ``most_output`` characters are kept. ``orders`` come from the reader while
+    it runs.
     ``on_globals`` is given the program's globals when it has ended.
     """
     began = time.perf_counter()
@@ -105,7 +107,9 @@ def record_plain(
         until=until,
         most_passes=most_passes,
     )
-    run = Run(program, tree, namespace, positions, control, full=full, draws=draws, maps=maps)
+    run = Run(
+        program, tree, namespace, positions, control, full=full, draws=draws, maps=maps, looks_at_all=looks_at_all
+    )
     began = time.perf_counter()
     with _seeded(program), contextlib.redirect_stdout(output), _noted_warnings(run.notes):
         problem = run.execute(code, time_limit, training_limit)
@@ -197,6 +201,7 @@ class Run:
         full: Iterable[int] = (),
         draws: bool = True,
         maps: bool = False,
+        looks_at_all: bool = False,
     ) -> None:
         names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
@@ -217,6 +222,7 @@ class Run:
             draws=draws,
             full=full,
             maps=maps,
+            looks_at_all=looks_at_all,
             on_pass=control.after_pass,
         )
         control.tracer = self._tracer

@@ -452,6 +452,7 @@ class Runner:
         replays: Iterable[Mapping[str, Any]] = (),
         until: int | None = None,
         maps: bool = False,
+        looks_at_all: bool = False,
         hold: bool = False,
         visitor: str = "",
     ) -> Run:
@@ -459,7 +460,8 @@ class Runner:
 
         Passes in ``full`` are recorded in full, tensors named in ``keep`` kept whole, and ``replays`` are the
         ``knob_events`` of an earlier run, which happen again. After ``until`` passes the run is stopped.
-        With ``maps`` the large tensors of full passes are told with a map (explorer.summaries.draw_map).
+        With ``maps`` the large tensors of full passes are told with a map (explorer.summaries.draw_map), with
+        ``looks_at_all`` leaves and gradient norms of every pass, whatever that costs.
         With ``hold`` the worker stays after the end and can be asked, until ``Run.release`` or its time is over.
         Raises RunnerError where no worker process can be had, WallsError where it would stand open.
         """
@@ -475,6 +477,7 @@ class Runner:
             "visitor": visitor,
             "hold": hold,
             "maps": maps,
+            "looks_at_all": looks_at_all,
         }
         request["data"] = "explorer" in program.source
         self._ask(request, run, program.device)

@@ -166,11 +166,13 @@ class Tracer:
         draws: bool = True,
         full: Iterable[int] = (),
         maps: bool = False,
+        looks_at_all: bool = False,
         on_pass: Callable[[TracedPass | None], None] | None = None,
     ) -> None:
         """``ignored`` names are not the program's; ``full`` passes are kept in full whatever they cost.
 
-        With ``maps`` the large tensors of full passes are told with a map.
+        With ``maps`` the large tensors of full passes are told with a map. With ``looks_at_all`` no light pass keeps
+        its loss alone.
 
         ``on_pass`` hears of a pass when it is over; of passes that keep their loss alone it is called with None, and
         then only once ``tell_at`` has come. ``losses`` holds those of all passes until it is emptied.
@@ -191,6 +193,7 @@ class Tracer:
         self._doubts_hooks = doubts_hooks
         self._draws = draws
         self._wanted = frozenset(full)
+        self._looks_at_all = looks_at_all
         self._on_pass = on_pass
         self.modules: list[torch.nn.Module] = []
         self.optimizers: list[tuple[weakref.ref, tuple[CodeType, int], list[set[str]]]] = []
@@ -455,7 +458,7 @@ class Tracer:
     def _run_light(self, traced: TracedPass, roots: list[Any], inputs: Any, run: Callable[[], Any]) -> Any:
         """Keep the loss, and the leaves as far as the time allows."""
         is_over = self._light_seconds > LIGHT_SHARE * (time.perf_counter() - self._started)
-        if is_over and self.count - self._last_look < STRIDES[-1]:
+        if is_over and not self._looks_at_all and self.count - self._last_look < STRIDES[-1]:
             return self._run_timed(run)
         self._last_look = self.count
         model = self._models.get((id(traced.place[0]), traced.place[1])) if traced.place else None
@@ -494,6 +497,8 @@ class Tracer:
 
     def _count_bare(self, last: TracedPass) -> int:
         """How many passes may now come with nothing but their loss: none that must be recorded in full."""
+        if self._looks_at_all:
+            return 0
         now = time.perf_counter()
         count, then = self._last_count
         self._last_count = self.count, now

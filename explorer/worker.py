@@ -174,6 +174,7 @@ class Answer:
             replays=request.get("replays", ()),
             until=request.get("until"),
             maps=request.get("maps", False),
+            looks_at_all=request.get("looks_at_all", False),
             most_passes=limits.training_passes,
             most_output=limits.output_kb * 1000,
             on_event=self.send,

@@ -403,56 +403,49 @@ def test_process_that_runs_a_program_reads_no_fonts() -> None:
 # -- a wall that is missing ----------------------------------------------------------------------------
 
 
-@pytest.fixture(params=[("landlock", "landlock"), ("seccomp", "pyseccomp")], ids=["landlock", "seccomp"])
-def missing(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a wall whose library is not installed for the processes that are started now."""
+@pytest.fixture(
+    scope="module", params=[("landlock", "landlock"), ("seccomp", "pyseccomp")], ids=["landlock", "seccomp"]
+)
+def lacking(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Runner]]:
+    """The name of a wall, and a Runner for whose processes its library is not installed."""
     wall, module = request.param
-    (tmp_path / f"{module}.py").write_text("raise ImportError('is not installed')\n", encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH")))))
-    return wall
+    folder = tmp_path_factory.mktemp("lacking")
+    (folder / f"{module}.py").write_text("raise ImportError('is not installed')\n", encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))))
+        made = Runner(Limits())
+        made.find_walls()
+    yield wall, made
+    made.close()
 
 
 @pytest.mark.usefixtures("confined")
-def test_shared_server_runs_nothing_where_a_wall_is_missing(missing: str) -> None:
-    shared = Runner(Limits(mode="shared"))
-    try:
-        for _ in range(2):
-            with pytest.raises(WallsError, match=rf"lacks them: {missing}: ImportError: is not installed"):
-                shared.start(Program("print(1)"))
-        assert await_truth(lambda: len(find_children(shared._host.pid)) <= 1)
-    finally:
-        shared.close()
+def test_shared_server_runs_nothing_where_a_wall_is_missing(
+    lacking: tuple[str, Runner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing, runner = lacking
+    monkeypatch.setattr(runner, "limits", Limits(mode="shared"))
+    for _ in range(2):
+        with pytest.raises(WallsError, match=rf"lacks them: {missing}: ImportError: is not installed"):
+            runner.start(Program("print(1)"))
+    assert await_truth(lambda: len(find_children(runner._host.pid)) <= 1)
 
 
 @pytest.mark.usefixtures("confined")
-def test_one_person_runs_programs_where_a_wall_is_missing_and_is_told(missing: str) -> None:
-    local = Runner(Limits())
-    try:
-        walls = local.find_walls()
-        assert walls.pop(missing) == "ImportError: is not installed"
-        assert list(walls.values()) == [""]
-        assert local.run(Program("print(1)")).stdout == "1\n"
-        # The host itself refuses, whatever its Runner believes.
-        refused = local.run(Program("print(1)"), limits=Limits(mode="shared"))
-        assert (refused.status, refused.problem.type, refused.stdout) == ("limit", "NoWalls", "")
-        assert refused.problem.message == f"{missing}: ImportError: is not installed"
-    finally:
-        local.close()
+def test_one_person_runs_programs_where_a_wall_is_missing_and_is_told(lacking: tuple[str, Runner]) -> None:
+    missing, runner = lacking
+    walls = dict(runner.find_walls())
+    assert walls.pop(missing) == "ImportError: is not installed"
+    assert list(walls.values()) == [""]
+    assert runner.run(Program("print(1)")).stdout == "1\n"
 
 
-def test_request_written_by_hand_is_refused_where_a_wall_is_missing(missing: str) -> None:
-    command = [sys.executable, "-m", "explorer.host"]
-    request = {"do": "run", "id": 1, "program": Program("print(1)").to_plain(), "limits": {"mode": "shared"}}
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ}) as host:
-        ready = json.loads(host.stdout.readline().partition(b" ")[2])
-        assert missing in ready["walls"] and ready["walls"][missing]
-        host.stdin.write(json.dumps(request).encode() + b"\n")
-        host.stdin.close()
-        number, _, text = host.stdout.readline().partition(b" ")
-        ended = json.loads(text)
-        assert host.wait(60) == 0
-    assert (number, ended["event"], ended["how"]) == (b"1", "ended", "walls")
-    assert f"{missing}: ImportError" in ended["trace"]
+@pytest.mark.usefixtures("confined")
+def test_host_refuses_where_a_wall_is_missing_whatever_its_runner_believes(lacking: tuple[str, Runner]) -> None:
+    missing, runner = lacking
+    refused = runner.run(Program("print(1)"), limits=Limits(mode="shared"))
+    assert (refused.status, refused.problem.type, refused.stdout) == ("limit", "NoWalls", "")
+    assert refused.problem.message == f"{missing}: ImportError: is not installed"
 
 
 def test_walls_of_another_system_are_missing_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from explorer.limits import Limits
 from explorer.program import FILENAME, Program
 from explorer.recording import Recording
 from explorer.runner import Run, Runner
+from explorer.tracer import KEPT_FULL
 
 PATIENCE = 20.0
 """Seconds that a busy machine may take until an order is obeyed."""
@@ -287,6 +288,17 @@ def test_every_loss_of_a_fast_loop_is_that_of_plain_python(runner: Runner) -> No
     assert history.norms["w"].x == history.norms["b"].x == looked
     assert history.norms["w"].y == pytest.approx([abs(plain["gs"][index]) for index in looked], rel=1e-6)
     assert history.norms["b"].y == pytest.approx([plain["hs"][index] for index in looked], rel=1e-6)
+
+
+def test_every_pass_is_looked_at_where_that_is_asked_for(runner: Runner) -> None:
+    source = FAST.replace("20_000", "1_500")
+    recording, history = run_heard(runner, source, looks_at_all=True)
+    plain = run_plain(source)
+    assert history.values["w"].x == history.norms["b"].x == list(range(1_500))
+    assert history.values["w"].y == plain["ws"]
+    assert history.norms["b"].y == pytest.approx(plain["hs"], rel=1e-6)
+    # What is looked at is not kept in full.
+    assert sum(bool(one.steps) for one in recording.passes) <= KEPT_FULL + 1
 
 
 @pytest.mark.parametrize("source", [pytest.param(source, id=name) for name, source in LOOPS.items()])

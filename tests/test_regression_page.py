@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from explorer.history import KnobEvent
 from explorer.narrate import format_number
 from explorer.regression import PRESETS, write_program
-from explorer.ui.regression import OWN, Study, find_moment
+from explorer.ui.regression import OWN, Study, _defaults, find_moment
 
 FIRST, SECOND = PRESETS
 
@@ -76,6 +76,26 @@ class Page:
         test = self.test
         return [*test.selectbox, *test.number_input, *test.toggle, *test.text_area, *test.slider, *test.select_slider]
 
+    def reset(self) -> None:
+        """Bring every control back to what the first data bring, in one go where that is possible."""
+        defaults = _defaults(PRESETS[FIRST])
+        if self.study.choices["linreg-data"] == FIRST:
+            for widget in self.widgets():
+                if widget.key in defaults and widget.value != defaults[widget.key]:
+                    widget.set_value(defaults[widget.key])
+            self.run()
+            self.set_rate(PRESETS[FIRST].learning_rate)
+            self.finish()
+        if self.errors or self.program != write_program(PRESETS[FIRST]) or not self.is_at_rest:
+            self.set(data=SECOND)
+            self.set(data=FIRST)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether the run that is shown is a whole one of the program that is shown."""
+        study = self.study
+        return study.program.source == self.program and study.history.passes == 100 and not study.knobs
+
     def set_rate(self, rate: float | None) -> None:
         """Type the learning rate."""
         (widget,) = [one for one in self.test.number_input if one.key.startswith("linreg-number")]
@@ -110,8 +130,7 @@ def shared_page() -> Page:
 
 @pytest.fixture
 def page(shared_page: Page) -> Page:
-    shared_page.set(data=SECOND)
-    shared_page.set(data=FIRST)
+    shared_page.reset()
     return shared_page
 
 

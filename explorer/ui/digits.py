@@ -93,10 +93,9 @@ class Lesson(PacedTraining):
             return
         self.design = self.asked = replace(self.design, learning_rate=self.rate)
         program = self.write()
-        full = range(self.design.passes) if self.design.passes <= MOST_WHOLE // 8 else ()
 
         def start() -> Run | None:
-            self.start(program, patience=0, full=full)
+            self.start(program, patience=0, looks_at_all=self.design.passes <= MOST_WHOLE // 8)
             return self.run
 
         self.knobs = {}

@@ -16,8 +16,8 @@ from explorer.ui.training import Training, tell_comparison, tell_share
 SPEEDS: dict[str, float | None] = {"5": 5.0, "20": 20.0, "100": 100.0, "all": None}
 """Passes, or steps of a race, in a second by the name of the choice; None lets the program run free."""
 
-MOST_WHOLE = 400
-"""A run of so few passes has each recorded in full: none is missing in its pictures, however fast it goes."""
+MOST_WHOLE = 2_000
+"""A run of so few passes has each looked at: none is missing in its pictures, however fast it goes."""
 
 TRIES = 5
 """So often is a program started that ran on before it could be told to stand."""
@@ -162,10 +162,9 @@ class PacedTraining(Training):
         """Start the program, of so many passes, at the chosen speed; the first run of a page is over at once."""
         is_first = self.program is None
         rate = None if is_first else self._rate
-        full = range(passes) if passes <= MOST_WHOLE else ()
 
         def start() -> Run | None:
-            self.start(program, patience=0, full=full)
+            self.start(program, patience=0, looks_at_all=passes <= MOST_WHOLE)
             return self.run
 
         self.knobs = {}
