@@ -619,8 +619,9 @@ def show_kept(training: Training, *, key: str = "kept") -> None:
             if line.button("Delete", key=f"{key}-delete-{id(run)}"):
                 training.kept.remove(run)
                 st.rerun()
-            # Text of a program: not to be read as Markdown.
-            st.text(run.end)
+            with st.container(key=f"{key}-end-{number}"):
+                # Text of a program: not to be read as Markdown.
+                st.text(run.end)
         _show_sweep(training, key)
 
 
