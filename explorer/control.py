@@ -17,7 +17,7 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler
 
 from explorer.look import Look
-from explorer.program import as_kind_of, find_knobs, find_options, is_finite_number
+from explorer.program import as_kind_of, find_assigned, find_knobs, find_options, is_finite_number
 from explorer.tracer import TracedPass, Tracer
 from explorer.transcript import Positions
 
@@ -142,6 +142,8 @@ class Control:
         # A leaf is made before any pass; another start value is another run.
         self._values = {name: knob.value for name, knob in find_knobs(tree).items() if not knob.is_start}
         self._options = find_options(tree)
+        # A number that only an optimizer is given is no global, whatever else in the program has its name.
+        self._assigned = find_assigned(tree)
         self._namespace = namespace
         self._positions = positions
         self._on_event = on_event
@@ -166,14 +168,17 @@ class Control:
             self._points.append((index, traced.leaves))
         if self._replays:
             self._replay(index)
+        if self._until is not None:
+            if tracer.count >= self._until:
+                self.tell()
+                raise Stopped
+            tracer.look_at_pass(self._until - 1)
         if time.perf_counter() < tracer.tell_at:
             return
         self.clock.go_on()
         self.tell()
         while self._asked_early:
             self._answer(self._asked_early.pop(), index)
-        if self._until is not None and tracer.count >= self._until:
-            raise Stopped
         if self._most_passes is not None and tracer.count > self._most_passes:
             raise PassLimit
         if self._orders is not None:
@@ -276,7 +281,7 @@ class Control:
             return
         old = self._values[name]
         value = self._values[name] = as_kind_of(old, value)
-        if type(self._namespace.get(name)) in (int, float):
+        if name in self._assigned and type(self._namespace.get(name)) in (int, float):
             self._namespace[name] = value
         for reference, place, filled in self.tracer.optimizers:
             optimizer, position = reference(), self._positions.of(*place)

@@ -66,15 +66,31 @@ def find_options(tree: ast.AST) -> dict[tuple[int, int], dict[str, str]]:
     ``optim.SGD(params, lr=learning_rate)`` gives {"lr": "learning_rate"}, ``lr=0.1`` {"lr": "lr"}.
     """
     found = {}
-    for call in ast.walk(tree):
-        if isinstance(call, ast.Call) and _is_optimizer(call.func):
-            given = [("lr", call.args[1])] if len(call.args) > 1 else []
-            given += [(word.arg, word.value) for word in call.keywords if word.arg]
-            found[call.lineno, call.col_offset] = {
+    stack: list[tuple[ast.AST, frozenset[str]]] = [(tree, frozenset())]
+    while stack:
+        node, own = stack.pop()
+        if isinstance(node, ast.FunctionDef | ast.Lambda):
+            own = own | _own_names(node)
+        if isinstance(node, ast.Call) and _is_optimizer(node.func):
+            given = [("lr", node.args[1])] if len(node.args) > 1 else []
+            given += [(word.arg, word.value) for word in node.keywords if word.arg]
+            found[node.lineno, node.col_offset] = {
                 option: value.id if isinstance(value, ast.Name) else option
                 for option, value in given
-                if isinstance(value, ast.Name) or _is_number(value)
+                if (isinstance(value, ast.Name) and value.id not in own) or _is_number(value)
             }
+        stack.extend((child, own) for child in ast.iter_child_nodes(node))
+    return found
+
+
+def find_assigned(tree: ast.Module) -> set[str]:
+    """The names that are assigned at top level."""
+    found: set[str] = set()
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign):
+            found |= {target.id for target in statement.targets if isinstance(target, ast.Name)}
+        elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            found.add(statement.target.id)
     return found
 
 
@@ -135,7 +151,7 @@ def _number(literal: ast.expr) -> int | float:
 def _is_number(node: ast.expr) -> bool:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         node = node.operand
-    return isinstance(node, ast.Constant) and type(node.value) in (int, float)
+    return isinstance(node, ast.Constant) and type(node.value) in (int, float) and is_finite_number(node.value)
 
 
 def _knob_literals(tree: ast.Module) -> Iterator[tuple[str, ast.expr, bool]]:
@@ -174,17 +190,32 @@ def _start_of_leaf(value: ast.expr) -> ast.expr | None:
 def _names_read_while_it_runs(tree: ast.Module) -> set[str]:
     """Names that a loop or a function reads each time it goes round."""
     found: set[str] = set()
-    for node in ast.walk(tree):
-        bodies: list[ast.AST] = []
-        if isinstance(node, ast.For | ast.While):
-            bodies = [*node.body, *([node.test] if isinstance(node, ast.While) else [])]
-        elif isinstance(node, ast.FunctionDef) and node.name != "__init__":
-            bodies = list(node.body)
-        elif isinstance(node, ast.Lambda):
-            bodies = [node.body]
-        for body in bodies:
-            found |= {one.id for one in ast.walk(body) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
+    stack: list[tuple[ast.AST, bool, frozenset[str]]] = [(tree, False, frozenset())]
+    while stack:
+        node, is_again, own = stack.pop()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and is_again and node.id not in own:
+            found.add(node.id)
+        again: list[ast.AST] = []
+        if isinstance(node, ast.For):
+            again = node.body
+        elif isinstance(node, ast.While):
+            again = [node.test, *node.body]
+        elif isinstance(node, ast.FunctionDef | ast.Lambda):
+            # A parameter or a local name of the same name is another number.
+            own = own | _own_names(node)
+            if not isinstance(node, ast.FunctionDef) or node.name != "__init__":
+                again = node.body if isinstance(node, ast.FunctionDef) else [node.body]
+        repeated = set(map(id, again))
+        stack.extend((child, is_again or id(child) in repeated, own) for child in ast.iter_child_nodes(node))
     return found
+
+
+def _own_names(function: ast.FunctionDef | ast.Lambda) -> set[str]:
+    """The parameters of a function and the names that it assigns, but for those that it calls global."""
+    nodes = list(ast.walk(function))
+    own = {node.arg for node in nodes if isinstance(node, ast.arg)}
+    own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return own - {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
 
 
 def _is_optimizer(function: ast.expr) -> bool:

@@ -276,6 +276,7 @@ class Run:
             if name not in policy.PREDEFINED and not name.startswith("__") and not policy.is_facade(value)
         ]
         status = "ok" if problem is None else "limit" if self.is_limited else "error"
+        transcript = Transcript(self._tracer, self._positions, items, draws=self._draws)
         return {
             "schema": SCHEMA,
             "program": self._program.to_plain(),
@@ -283,11 +284,11 @@ class Run:
             "stdout": "",
             "stdout_truncated": False,
             "problem": plain_problem(problem),
-            **Transcript(self._tracer, self._positions, items, draws=self._draws).to_plain(),
+            **transcript.to_plain(),
             "timings": {},
             "versions": versions(),
             "knob_events": self._control.knob_events,
-            "notes": self.notes,
+            "notes": self.notes + transcript.notes,
             "kept": {},
         }
 

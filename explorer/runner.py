@@ -81,6 +81,7 @@ class Run:
         self._paused: float | None = None
         self._told_to_stop: float | None = None
         self._has_run: float | None = None
+        self._early_knobs: dict[str, float] = {}
 
     def begin(self) -> None:
         """A worker is there: the clock starts."""
@@ -136,6 +137,11 @@ class Run:
         """Whether it was told to end, and has not yet."""
         return self._told_to_stop is not None and not self.is_done
 
+    @property
+    def has_run(self) -> bool:
+        """Whether its program has ended, though what it did may still be being written down."""
+        return self._has_run is not None or self.is_done
+
     def stop(self) -> None:
         """End the run now; what was recorded is kept where the program lets go within half a second."""
         self._told_to_stop = self._told_to_stop or time.monotonic()
@@ -147,8 +153,11 @@ class Run:
         self._runner.stop(self, release=True)
 
     def set_knob(self, name: str, value: float) -> None:
-        """Give a number of the program a new value before its next pass."""
-        self._runner.tell(self, {"do": "knob", "name": name, "value": value})
+        """Give a number of the program a new value before its next pass; before its first while it waits its turn."""
+        if self.is_waiting:
+            self._early_knobs[name] = value
+        else:
+            self._runner.tell(self, {"do": "knob", "name": name, "value": value})
 
     def pause(self) -> None:
         """Let the program stand after the pass that it makes."""
@@ -209,6 +218,8 @@ class Run:
             return
         if kind == "started":
             self.is_waiting = False
+            for name, value in self._early_knobs.items():
+                self.set_knob(name, value)
         elif kind == "waiting":
             self.is_waiting = True
         elif kind == "printed":
@@ -231,7 +242,9 @@ class Run:
             self.plain = self._recording_of_end(event)
             self._explain_pause(self.plain)
             event = {"event": "finished", "recording": self.plain}
-        # Who wants every pass has them in the history.
+        if kind == "pass":
+            # The history has every number; most runs have nobody who reads their events.
+            event = {name: event[name] for name in ("event", "index", "loss", "leaves")}
         if kind != "pass" or self._events.qsize() < MOST_EVENTS:
             self._events.put(event)
         if self.plain is not None:

@@ -15,10 +15,13 @@ from explorer import dot
 from explorer.engine import sequence_of
 from explorer.formulas import find_formula
 from explorer.summaries import plain_number
-from explorer.tracer import BarePasses, TracedGraph, TracedPass, Tracer
+from explorer.tracer import STRIDES, BarePasses, TracedGraph, TracedPass, Tracer
 
 MOST_BYTES = 16_000_000
 """A Recording whose JSON would be larger keeps fewer full passes."""
+
+MOST_BARE = 20_000
+"""So many passes that kept their loss alone are told at most: to write down millions takes longer than there is."""
 
 LOOSE_GRAPHS = 12
 """So many graphs are drawn of tensors that no backward pass went through."""
@@ -42,6 +45,15 @@ class Transcript:
         self._graph_ids: dict[int, str] = {}
         self._same: dict[tuple, TracedGraph] = {}
         self._kept: list[TracedGraph] = []
+        bare = sum(len(row) for one in tracer.passes if isinstance(one, BarePasses) for _, row in one.rows)
+        self._stride = next((stride for stride in STRIDES if bare <= stride * MOST_BARE), STRIDES[-1])
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out."""
+        if self._stride == 1:
+            return []
+        return [f"Of the passes that kept their loss alone one in {self._stride} is told; the live curve had them all."]
 
     def to_plain(self) -> dict[str, Any]:
         """``variables``, ``graphs`` and ``passes`` of the Recording."""
@@ -70,10 +82,10 @@ class Transcript:
             "detail": "light",
             "failed": None,
         }
+        bare = [(index, loss) for first, losses in traced.rows for index, loss in enumerate(losses, first)]
         return [
             {"index": index, "loss": plain_number(loss), "roots": [], "leaves": [], "steps": [], **told}
-            for first, losses in traced.rows
-            for index, loss in enumerate(losses, first)
+            for index, loss in bare[:: self._stride]
         ]
 
     def _plain_pass(self, traced: TracedPass) -> dict[str, Any]:

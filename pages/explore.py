@@ -41,6 +41,10 @@ if wanted != session.asked:
     session.begin(edited.source, device, seed)
     st.rerun()
 
+if session.misses_a_knob:
+    session.restart()
+    st.rerun()
+
 look = panels.choose_look(session, picture_column)
 with picture_column if look == "training" else program_column:
     training.show_progress(session)

@@ -140,6 +140,8 @@ class Lesson(PacedTraining):
             return answer
         if self.trained is None:
             return {"problem": "There is no trained network yet: press Train."}
+        if self.trained.is_waiting:
+            return {"problem": "The run waits for its turn: others train on this server."}
         found = self.trained.ask({"kind": kind, **what}, seconds=2.0 if self.is_running else 8.0)
         if "problem" in found and answer and self.is_running:
             return answer
@@ -315,7 +317,7 @@ def set_up(lesson: Lesson) -> None:
         lesson.problem = ""
     except ValueError as error:
         lesson.problem = _sentence(error)
-    wants, lesson.wants = lesson.wants, False
+    wants, lesson.wants = lesson.wants or lesson.misses_a_knob, False
     if wants and not lesson.problem:
         lesson.begin()
 

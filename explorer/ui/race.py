@@ -28,13 +28,16 @@ from explorer.runner import RunnerError
 from explorer.ui.pace import PacedTraining, choose_height, tell_position
 from explorer.ui.plot import show_plot
 from explorer.ui.training import get_runner
-from explorer.ui.visitors import await_sent, choose_beat, keep_beat, name_visitor
+from explorer.ui.visitors import await_sent, choose_beat, keep_beat
 
 OWN = "Your own function"
 FIRST = "Ravine"
 FIRST_RACERS = ("SGD", "Momentum", "Adam")
 MARKS = ("●", "■", "◆", "▲", "✚", "✖", "★", "⬟")
 """The symbols of figures.SYMBOLS as text."""
+
+LONGEST_SURFACE = 15.0
+"""Seconds that a page waits for the heights of a function."""
 
 MOST_PATH = 600
 """Of a racer's path so many points are drawn."""
@@ -97,7 +100,7 @@ class Contest(PacedTraining):
         """The scene of the race that was asked for last."""
         if self.asked is None:
             return None
-        key = (self.asked.landscape, self.asked.racers)
+        key = (replace(self.asked.landscape, start=()), self.asked.racers)
         if self.staged != key:
             self.scene, self.staged = _make_scene(*key), key
         return self.scene
@@ -137,8 +140,17 @@ def _find_surface(landscape: Landscape) -> list[Any]:
 
     Raises RunnerError where that could not run, ValueError where the function is none that can be drawn.
     """
-    recording = get_runner().run(Program(write_surface(landscape)), keep=("surface",), visitor=name_visitor())
+    # In nobody's name: a visitor whose two runs go on would wait for them here.
+    run = get_runner().start(Program(write_surface(landscape)), keep=("surface",))
+    if not run.wait(LONGEST_SURFACE):
+        run.release()
+        raise RunnerError(
+            "The server is too busy to draw this function now. Change it, or reload the page, in a while."
+        )
+    recording = run.recording()
     problem = recording.problem
+    if problem is not None and problem.type == "Busy":
+        raise RunnerError(f"The server is too busy to draw this function now: {problem.message}.")
     if problem is not None:
         raise ValueError(
             f"the function does not run. {problem.type}: {problem.message.rstrip('.')}. {problem.hint or ''}"

@@ -94,7 +94,7 @@ class Session(Training):
         self.source = source
         self.shown_pass = 0
         st.session_state["pass"] = 1
-        self.start(Program(source, device, seed, self.knobs))
+        self.start(Program(source, device, seed, dict(self.knobs)))
 
     def restart(self) -> None:
         """Run the same program again, with the knobs as they are now."""

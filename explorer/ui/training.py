@@ -1,6 +1,7 @@
 """Runs that go on while their reader watches: their knobs, controls, live curves, and the runs kept beside them."""
 
 import ast
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -165,7 +166,8 @@ class Training:
 
     def expect_late(self, widget: str, value: float | None) -> None:
         """The widget held this value until now, when the page gave it another: the browser may yet tell the old one."""
-        self.late[widget, value] = time.monotonic()
+        now = time.monotonic()
+        self.late = {known: when for known, when in self.late.items() if now - when < LATE} | {(widget, value): now}
 
     def is_told_late(self, widget: str, value: float | None) -> bool:
         """Whether a browser that draws itself anew many times a second tells what the widget held a moment ago."""
@@ -195,10 +197,23 @@ class Training:
     def move_knob(self, knob: Knob, value: float) -> bool:
         """Give a number of the program a new value; whether the program has to start again for it."""
         self.knobs[knob.name] = value
-        if self.run is not None and knob.is_live:
+        if self.run is not None and knob.is_live and not self.run.has_run:
             self.run.set_knob(knob.name, value)
             return False
         return True
+
+    @property
+    def misses_a_knob(self) -> bool:
+        """Whether a knob was moved so late that the run, which has ended by itself, made no pass after it."""
+        recording = self.recording
+        if self.is_running or recording is None or recording.status != "ok" or self.recorded != self.started:
+            return False
+        known = self.list_knobs()
+        told = dict(self.program.knobs) | {event.name: event.value for event in self.history.knob_events}
+        return any(
+            name in known and known[name].is_live and told.get(name, known[name].value) != value
+            for name, value in self.knobs.items()
+        )
 
     def value_at(self, name: str, index: int) -> float | None:
         """The value of a knob that the update after the backward() of this pass read; None where there is no such."""
@@ -233,13 +248,17 @@ class Training:
         """Run the program once for each of these values of a knob; each run is kept."""
         one = self.program
         knobs = [{**self.knobs, name: value} for value in values]
+        others = {known: value for known, value in self.knobs.items() if known != name}
         self.begin_comparison(
-            [(_tell_knobs(each, self.knobs), Program(one.source, one.device, one.seed, each)) for each in knobs]
+            [(_tell_knobs(each, others), Program(one.source, one.device, one.seed, each)) for each in knobs]
         )
 
     def begin_comparison(self, programs: Sequence[tuple[str, Program]]) -> None:
         """Run each of these programs once; each run is kept under its name."""
         self.stop_sweep()
+        for _, run in self.swept:
+            run.release()
+        self.swept = []
         self.sweep = list(programs)[:MOST_KEPT]
         self.compared = len(self.sweep)
         self.advance_sweep()
@@ -263,13 +282,18 @@ class Training:
         return self.is_comparing
 
 
-@st.cache_data(max_entries=512, show_spinner=False)
+@functools.lru_cache(maxsize=512)
 def list_knobs(source: str) -> dict[str, Knob]:
     """The knobs of a program; none where its text cannot be read."""
     try:
         return find_knobs(ast.parse(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {}
+
+
+def is_learning_rate(name: str) -> bool:
+    """Whether a knob is one by its name; ``dropout_rate`` is none."""
+    return name == "lr" or name.startswith("lr_") or name.endswith("_lr") or "learning_rate" in name
 
 
 def _tell_knobs(knobs: Mapping[str, float], usual: Mapping[str, float]) -> str:
@@ -340,7 +364,7 @@ def _show_knob(training: Training, knob: Knob, restart: Callable[[], None]) -> N
         if refused:
             value = current
         # What is said of it stands elsewhere on the page.
-        training.is_stale, training.refused = refused != training.refused, refused
+        training.is_stale, training.refused = training.is_stale or refused != training.refused, refused
         if value != current:
             training.expect_late(key if source != key else f"{key}-number", current)
         st.session_state[key] = st.session_state[f"{key}-number"] = value
@@ -560,7 +584,7 @@ def _lines_of(name: str, history: History, what: str, *, alone: bool) -> list[tu
 def show_divergence(training: Training) -> None:
     """Say so where the loss is not a number any more, or a rate of the program let it grow beyond all bounds."""
     history = training.history
-    names = [name for name in training.list_knobs() if name == "lr" or "rate" in name]
+    names = [name for name in training.list_knobs() if is_learning_rate(name)]
     first = history.first_not_finite
     if first is not None:
         value = history.loss.y[history.loss.x.index(first)]
@@ -636,7 +660,8 @@ def _show_sweep(training: Training, key: str) -> None:
         return
     with st.expander("Compare values of one knob"):
         name = st.selectbox("Knob", list(knobs), key=f"{key}-sweep-knob")
-        base = knobs[name].value or 1
+        value = knobs[name].value
+        base = value or type(value)(1)
         usual = (
             [base / 10, base / 3, base, base * 3] if isinstance(base, float) else [max(1, base // 2), base, base * 2]
         )
@@ -659,5 +684,5 @@ def _name_run(training: Training) -> str:
     values = training.values()
     usual = {name: knob.value for name, knob in training.list_knobs().items()}
     changed = {name: value for name, value in values.items() if usual[name] != value}
-    shown = changed or {name: value for name, value in values.items() if "rate" in name or name == "lr"}
+    shown = changed or {name: value for name, value in values.items() if is_learning_rate(name)}
     return ", ".join(f"{name} {format_number(value)}" for name, value in shown.items()) or f"run {training.count}"
