@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from explorer.look import Look
 from explorer.program import as_kind_of, find_assigned, find_knobs, find_options, is_finite_number
+from explorer.summaries import plain_number
 from explorer.tracer import TracedPass, Tracer
 from explorer.transcript import Positions
 
@@ -213,10 +214,10 @@ class Control:
             {
                 "event": "pass",
                 "index": index,
-                "loss": _plain(losses[-1]),
+                "loss": plain_number(losses[-1]),
                 "leaves": leaves,
                 "expected": expected if expected is not None and done == index + 1 else self._guess(index, expected),
-                "losses": losses if _are_finite(losses) else [_plain(loss) for loss in losses],
+                "losses": losses if _are_finite(losses) else [plain_number(loss) for loss in losses],
                 "points": _columns(points),
             }
         )
@@ -387,10 +388,3 @@ def _are_finite(losses: list[Any]) -> bool:
         return math.isfinite(sum(losses))
     except (TypeError, OverflowError):
         return False
-
-
-def _plain(loss: Any) -> Any:
-    """A loss as JSON can hold it."""
-    if isinstance(loss, float) and not math.isfinite(loss):
-        return "nan" if math.isnan(loss) else "inf" if loss > 0 else "-inf"
-    return loss

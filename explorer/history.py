@@ -113,32 +113,6 @@ class History:
             writer.writerow([index, *(column.get(index, "") for column in cells), *knobs.values()])
         return text.getvalue()
 
-    def to_plain(self) -> dict[str, Any]:
-        """Everything as plain data that JSON can hold."""
-        return {
-            "passes": self.passes,
-            "expected": self.expected,
-            "loss": _plain_curve(self.loss),
-            "values": {name: _plain_curve(curve) for name, curve in self.values.items()},
-            "grads": {name: _plain_curve(curve) for name, curve in self.grads.items()},
-            "norms": {name: _plain_curve(curve) for name, curve in self.norms.items()},
-            "knobs": [[event.index, event.name, event.value] for event in self.knob_events],
-        }
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> "History":
-        """The history that ``to_plain`` wrote."""
-        history = cls()
-        history.passes, history.expected = plain["passes"], plain["expected"]
-        history.loss = _read_curve(plain["loss"])
-        history.values = {name: _read_curve(curve) for name, curve in plain["values"].items()}
-        history.grads = {name: _read_curve(curve) for name, curve in plain["grads"].items()}
-        history.norms = {name: _read_curve(curve) for name, curve in plain["norms"].items()}
-        history.knob_events = [KnobEvent(*each) for each in plain["knobs"]]
-        losses = zip(history.loss.x, history.loss.y, strict=True)
-        history.first_not_finite = next((index for index, loss in losses if not math.isfinite(loss)), None)
-        return history
-
 
 def thin(curve: Curve, most: int) -> Curve:
     """The points of ``curve`` worth drawing: all of them, or at most ``most`` where there are more.
@@ -222,15 +196,6 @@ def _read_number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def _plain_curve(curve: Curve) -> dict[str, list[Any]]:
-    y = [number if math.isfinite(number) else repr(number) for number in curve.y]
-    return {"x": curve.x[: len(y)].tolist(), "y": y}
-
-
-def _read_curve(plain: Mapping[str, list[Any]]) -> Curve:
-    return Curve(plain["x"], [float(number) for number in plain["y"]])
 
 
 def _write_cell(value: Any) -> str:

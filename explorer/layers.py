@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from explorer.summaries import plain_number
+
 CLASSES = 10
 _CHANNELS_FIRST = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d, nn.GroupNorm)
 
@@ -245,13 +247,6 @@ def _histogram(values: Tensor, bins: int) -> dict[str, Any]:
         told |= {"low": low, "high": high, "mean": plain_number(finite.mean().item())}
         told["std"] = plain_number(finite.std(correction=0).item())
     return told
-
-
-def plain_number(number: float) -> float | str:
-    """A number as JSON can hold it."""
-    if math.isfinite(number):
-        return number
-    return "nan" if math.isnan(number) else ("inf" if number > 0 else "-inf")
 
 
 def plain_numbers(values: Tensor) -> list[float | str]:

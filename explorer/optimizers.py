@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from explorer.narrate import format_number
-from explorer.recording import Pass, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,25 +129,6 @@ class UpdateRow:
     grad: float | None
     after: float | None
     text: str
-
-
-def read_step(one: Pass) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The values of a pass's leaves of one number, and what stood in their ``.grad`` after it, by name.
-
-    A pass that was recorded light, or failed, tells no gradients: the second dict lacks them.
-    """
-    names = {leaf.node: leaf.variable for leaf in one.leaves if leaf.variable is not None}
-    values = {leaf.variable: leaf.value.values for leaf in one.leaves if leaf.variable and _is_number(leaf.value)}
-    grads = {
-        names[step.node]: step.accumulated.after.values
-        for step in one.steps
-        if step.node in names and step.accumulated is not None and _is_number(step.accumulated.after)
-    }
-    return values, grads
-
-
-def _is_number(summary: Summary | None) -> bool:
-    return summary is not None and summary.is_whole and summary.shape == []
 
 
 def update_rows(

@@ -165,15 +165,6 @@ def _arrival(losses: list[float], goal: float) -> int | None:
     return first if first < len(losses) else None
 
 
-def find_minimum(landscape: Landscape, point: Sequence[float], *, within: float = 0.1) -> tuple[float, ...] | None:
-    """The known minimum nearest to a point (its first numbers count), where one lies within that distance."""
-    place = tuple(point)[: len(landscape.variables)]
-    if not landscape.minima or not all(map(math.isfinite, place)):
-        return None
-    nearest = min(landscape.minima, key=lambda minimum: math.dist(minimum, place))
-    return nearest if math.dist(nearest, place) <= within else None
-
-
 def explain_race(tracks: Mapping[str, Track], goal: float | None) -> str:
     """Who arrived first, in a sentence or two; who ran away is said besides."""
     if not any(track.losses for track in tracks.values()):

@@ -290,6 +290,44 @@ def test_every_loss_of_a_fast_loop_is_that_of_plain_python(runner: Runner) -> No
     assert history.norms["b"].y == pytest.approx([plain["hs"][index] for index in looked], rel=1e-6)
 
 
+def test_knob_that_is_moved_while_its_run_waits_is_set_before_the_loop_goes_on(runner: Runner) -> None:
+    limits = Limits(threads=1, at_once=1, seconds=30.0)
+    first = runner.start(Program("import time\nprint('there', flush=True)\ntime.sleep(20)\n"), limits=limits)
+    assert await_truth(lambda: bool(first.stdout), PATIENCE)
+    source = (
+        "import time\nlr = 0.1\nw = torch.tensor(1.0, requires_grad=True)\n"
+        "for i in range(40):\n    (w * lr).backward()\n    time.sleep(0.01)\nprint(lr)\n"
+    )
+    second = runner.start(Program(source), limits=limits)
+    assert await_truth(lambda: second.is_waiting, PATIENCE)
+    second.set_knob("lr", 0.5)
+    first.release()
+    recording = second.recording()
+    assert recording.stdout == "0.5\n"
+    assert [(event["name"], event["value"]) for event in recording.knob_events] == [("lr", 0.5)]
+
+
+def test_events_that_nobody_reads_take_no_room(runner: Runner) -> None:
+    run = runner.start(Program(FAST), limits=ALONE)
+    run.wait()
+    told = [event for event in run.events() if event["event"] == "pass"]
+    assert told and all(set(event) == {"event", "index", "loss", "leaves"} for event in told)
+    assert run.history.passes == 20_000
+
+
+def test_number_of_an_optimizer_leaves_a_loop_variable_of_its_name_alone(runner: Runner) -> None:
+    source = (
+        "w = torch.tensor(1.0, requires_grad=True)\noptimizer = optim.SGD([w], lr=0.5)\nseen = []\n"
+        "for lr in [3.0] * 10**6:\n    optimizer.zero_grad()\n    (w * lr).backward()\n    seen.append(lr)\n"
+        "    if optimizer.param_groups[0]['lr'] != 0.5:\n        break\n"
+    )
+    run = start_going(runner, source)
+    run.set_knob("lr", 0.25)
+    recording = run.recording()
+    assert recording.status == "ok"
+    assert next(one for one in recording.variables if one.name == "lr").text == "3.0"
+
+
 def test_every_pass_is_looked_at_where_that_is_asked_for(runner: Runner) -> None:
     source = FAST.replace("20_000", "1_500")
     recording, history = run_heard(runner, source, looks_at_all=True)

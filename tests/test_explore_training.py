@@ -15,7 +15,7 @@ from explorer.limits import Limits
 from explorer.narrate import format_number
 from explorer.program import Program
 from explorer.runner import Run, Runner
-from explorer.ui.training import ECHO, Training, tell_comparison, tell_progress
+from explorer.ui.training import ECHO, Training, is_learning_rate, tell_comparison, tell_progress
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -125,6 +125,48 @@ def test_slider_of_a_rate_stays_where_it_is_whatever_the_text_says(page: Page) -
     page.submit(LOOP.replace("= 0.1", "= 0.2"))
     after = page.test.select_slider(key="knob-learning_rate").options
     assert (before[0], before[-1]) == (after[0], after[-1]) and len(after) <= len(before) + 1
+
+
+def test_knob_that_the_run_did_not_hear_of_any_more_starts_it_again(page: Page) -> None:
+    # As if it had been moved after the last pass and before the page heard of the end.
+    page.session.knobs["learning_rate"] = 0.3
+    page.test.run()
+    page.finish()
+    assert losses(page) == pytest.approx(descend(0.3), rel=1e-4, abs=1e-9)
+    count = page.session.count
+    page.test.run()
+    assert page.session.count == count
+
+
+def test_moved_knob_does_not_change_what_the_run_was_started_with(page: Page) -> None:
+    page.session.begin(LOOP, "cpu", 0)
+    page.session.knobs["learning_rate"] = 0.5
+    assert page.session.program.knobs == {}
+
+
+@pytest.mark.parametrize("name", ["lr", "learning_rate", "lr_sgd", "start_lr", "base_learning_rate"])
+def test_learning_rates_are_known_by_their_names(name: str) -> None:
+    assert is_learning_rate(name) and not is_learning_rate("dropout_rate")
+
+
+def test_sweep_of_a_fraction_that_stands_at_zero_runs_fractions(page: Page) -> None:
+    page.submit(LOOP.replace("torch.tensor(1.0", "torch.tensor(0.0"))
+    page.test.selectbox(key="kept-sweep-knob").set_value("w").run()
+    page.test.text_input(key="kept-sweep-values-w").set_value("-1.5, 0.5").run()
+    page.test.button(key="kept-sweep").click().run()
+    assert {run.program.knobs["w"] for _, run in page.session.swept} <= {-1.5, 0.5}
+    names = {name for name, _ in [*page.session.swept, *page.session.sweep]} | {run.name for run in page.session.kept}
+    assert names == {"w -1.5", "w 0.5"}
+
+
+def test_second_comparison_takes_the_place_of_the_first(page: Page) -> None:
+    slow = LOOP.replace("range(steps)", "range(steps * 10**6)")
+    programs = [(str(number), Program(slow)) for number in range(3)]
+    page.session.begin_comparison(programs)
+    page.session.begin_comparison(programs[:2])
+    share, text = tell_comparison(page.session)
+    assert 0 <= share <= 1 and text.startswith("0 of 2 runs done")
+    page.session.stop_sweep()
 
 
 def test_kept_run_says_how_it_ended(page: Page) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 import random
 import time
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.history import Curve, History, KnobEvent, thin
+from explorer.history import Curve, History, thin
 
 numbers = st.floats() | st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 1e308])
 
@@ -186,21 +185,6 @@ def test_the_table_parses_back_exactly_and_holds_no_formula(losses: list, name: 
     assert header[-1] == f"knob {name}"
     texts = [*header, *(row[-1] for row in rows)]
     assert not [text for text in texts if text.lstrip()[:1] in tuple("=+-@")]
-
-
-@given(st.lists(st.none() | numbers, min_size=1, max_size=20))
-def test_plain_data_round_trip(losses: list) -> None:
-    history = History()
-    fill(history)
-    tell_pass(history, losses, expected=100)
-    plain = json.loads(json.dumps(history.to_plain(), allow_nan=False))
-    back = History.from_plain(plain)
-    assert back.to_plain() == history.to_plain()
-    assert back.to_csv() == history.to_csv()
-    assert (back.first_not_finite, back.expected, back.passes) == (1, 100, history.passes)
-    assert back.knob_events[-1] == KnobEvent(9, "lr", 5)
-    tell_pass(back, [7.0])
-    assert back.loss.y[-1] == 7.0
 
 
 def test_a_pass_costs_few_bytes() -> None:

@@ -14,11 +14,9 @@ from explorer.optimizers import (
     check_rate,
     explain_divergence,
     find_optimizer,
-    read_step,
     update_rows,
 )
 from explorer.program import Program
-from explorer.recording import Pass, PassLeaf, Summary
 from explorer.regression import Regression, write_program
 from explorer.runner import Runner
 
@@ -122,8 +120,13 @@ def test_update_of_another_optimizer_says_the_step_it_took(name: str) -> None:
 @pytest.mark.parametrize("name", ["SGD by hand", "Adam"])
 def test_table_of_a_real_pass_leads_to_the_next(runner: Runner, name: str) -> None:
     source = write_program(Regression(optimizer=name, epochs=3, forget_zero_grad=True))
-    recording = runner.run(Program(source), full=[0, 1, 2])
-    steps = [read_step(one) for one in recording.passes]
+    run = runner.start(Program(source), looks_at_all=True)
+    run.wait()
+    history = run.history
+    steps = [
+        tuple({name: curves[name].y[index] for name in "wb"} for curves in (history.values, history.grads))
+        for index in range(3)
+    ]
     for (values, grads), (after, _) in itertools.pairwise(steps):
         assert values.keys() == grads.keys() == {"w", "b"}
         for row in update_rows(name, 0.1, values, grads, after):
@@ -131,13 +134,6 @@ def test_table_of_a_real_pass_leads_to_the_next(runner: Runner, name: str) -> No
                 assert row.value - 0.1 * row.grad == pytest.approx(row.after, rel=1e-5)
             left, right = row.text.partition(", where ")[0].split(" = ")
             assert eval(left) == pytest.approx(float(right), rel=2e-3)
-
-
-def test_light_pass_tells_values_alone() -> None:
-    leaf = PassLeaf("w", "n1", Summary([], "torch.float32", values=2.0), 1.0)
-    vector = PassLeaf("v", "n2", Summary([2], "torch.float32", values=[2.0, 1.0]), 1.0)
-    light = Pass(0, 1, "backward", None, [], 1.0, None, False, False, [leaf, vector], [], "light")
-    assert read_step(light) == ({"w": 2.0}, {})
 
 
 def test_divergence_names_pass_rate_and_bound() -> None:

@@ -85,6 +85,21 @@ def test_knob_is_live_where_it_is_read_as_the_run_goes_on(source: str, live: set
     assert {name for name, knob in find_knobs(ast.parse(source)).items() if knob.is_live} == live
 
 
+def test_a_parameter_of_a_function_is_another_number_than_the_knob_of_its_name() -> None:
+    source = (
+        "lr = 0.1\nepochs = 5\nscale = 2.0\ncount = 0\n"
+        "def train(lr, epochs):\n    global count\n    for i in range(epochs):\n        step = lr * scale * count\n"
+        "train(lr, epochs)\n"
+    )
+    assert {name for name, knob in find_knobs(ast.parse(source)).items() if knob.is_live} == {"scale", "count"}
+    source = "lr = 0.1\ndef make(lr):\n    return optim.SGD([w], lr=lr)\nmake(0.5)\no = optim.SGD([w], lr=lr)\n"
+    assert find_options(ast.parse(source)) == {(3, 11): {}, (5, 4): {"lr": "lr"}}
+
+
+def test_a_number_too_large_for_a_float_is_no_knob() -> None:
+    assert find_knobs(ast.parse(f"a = 1{'0' * 400}\nb = 1e999\nc = 2\n")).keys() == {"c"}
+
+
 def test_start_value_of_a_leaf_is_told_from_other_numbers() -> None:
     knobs = find_knobs(ast.parse("rate = 2.0\nx = torch.tensor(2.0, requires_grad=True)\n"))
     assert {name: knob.is_start for name, knob in knobs.items()} == {"rate": False, "x": True}

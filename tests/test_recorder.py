@@ -644,6 +644,30 @@ def test_a_large_recording_keeps_its_first_and_last_pass_and_the_index_of_each()
     assert kept["graphs"] and "larger than can be kept" in kept["notes"][-1]
 
 
+def test_of_a_very_long_loop_the_full_passes_and_a_share_of_the_others_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("explorer.transcript.MOST_BARE", 500)
+    source = (
+        "w = torch.tensor(5.0, requires_grad=True)\nseen = []\nfor i in range(6000):\n    loss = (w - i % 5) ** 2\n"
+        "    loss.backward()\n    seen.append(loss.item())\n    w.grad = None\n"
+    )
+    _, names, _ = run_plain(source)
+    recording = record(source)
+    assert len(recording.passes) < 2_000
+    assert all(one.loss == names["seen"][one.index] for one in recording.passes)
+    assert recording.passes[0].steps and recording.passes[-1].steps and recording.passes[-1].index == 5_999
+    assert any("one in " in note for note in recording.notes)
+
+
+def test_after_so_many_passes_a_run_is_stopped_and_no_later() -> None:
+    source = "w = torch.tensor(5.0, requires_grad=True)\nfor i in range(100_000):\n    (w ** 2).backward()\n"
+    for until in (1, 2, 50, 700):
+        recording = record_program(Program(source), until=until, full=[until - 1])
+        assert recording.problem.type == "Stopped"
+        assert recording.passes[-1].index == until - 1 and recording.passes[-1].steps
+
+
 def test_a_line_that_was_told_in_part_is_told_to_its_end_at_once() -> None:
     told = []
     output = Output(lambda event: told.append(event["text"]), interval=0.01)
