@@ -51,16 +51,19 @@ class Orders:
 
     def read(self, *, waits: bool = False) -> list[dict[str, Any]]:
         """The orders that came; those that come next where it ``waits`` and none is there."""
+        if not self._is_split:
+            # What was read at the start may hold whole orders already.
+            self._is_split = True
+            *lines, self._pending = self._pending.split(b"\n")
+            if lines:
+                return [json.loads(line) for line in lines]
         while self._is_open and select.select([self._descriptor], [], [], self._patience(waits))[0]:
             data = os.read(self._descriptor, 1 << 16)
             self._is_open = bool(data)
             self._pending += data
-            # What was read at the start may hold whole orders too.
-            if b"\n" in data or not self._is_split:
+            if b"\n" in data:
                 *lines, self._pending = self._pending.split(b"\n")
-                self._is_split = True
-                if lines:
-                    return [json.loads(line) for line in lines]
+                return [json.loads(line) for line in lines]
         return []
 
     def _patience(self, waits: bool) -> float | None:

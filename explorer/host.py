@@ -319,11 +319,11 @@ class Host:
             *lines, rest = child.pending.split(b"\n")
             child.pending = bytearray(rest)
             for line in lines:
-                if line.startswith((_RAN, _CUT_SHORT)) and child.stage in ("running", "stopping"):
+                if line.startswith((_RAN, _CUT_SHORT)) and child.stage in ("running", "stopping", "time", "stop"):
                     # The program has ended; what it did is being written down.
                     is_whole = line.startswith(_RAN) and child.stage == "running"
                     child.stage, child.deadline = "writing", time.monotonic() + (WRITING if is_whole else CUT_SHORT)
-                elif line.startswith(_HELD) and child.may_stay and child.stage in ("running", "writing"):
+                elif line.startswith(_HELD) and child.may_stay and child.stage == "writing":
                     self._hold(child)
                 elif line.startswith(_ANSWER) and child.asked:
                     child.asked -= 1
@@ -355,6 +355,9 @@ class Host:
         """Something was heard of a held model: its time begins anew, that of an answer where one is still owed."""
         child.heard = time.monotonic()
         child.deadline = child.heard + (child.limits.seconds if child.asked else child.limits.held_seconds)
+        if not child.asked:
+            # It has no turn: until it is asked it takes no processor, whatever its program does meanwhile.
+            os.kill(child.pid, signal.SIGSTOP)
 
     def _end_overdue(self) -> None:
         now = time.monotonic()
@@ -404,6 +407,7 @@ class Host:
             child.asked += 1
             if child.stage == "held" and child.asked == 1:
                 child.deadline = time.monotonic() + child.limits.seconds
+                os.kill(child.pid, signal.SIGCONT)
         if order["do"] == "pause":
             child.may_pause = True
         elif order["do"] == "step" and child.paused:

@@ -3,6 +3,7 @@
 import builtins
 import collections
 import contextlib
+import copy
 import dataclasses
 import dis
 import enum
@@ -19,9 +20,12 @@ import numpy
 import torch
 import torch.optim.swa_utils
 import torch.utils.data
+from torch.amp import autocast_mode
 from torch.distributions import distribution
+from torch.distributions import utils as distribution_utils
 from torch.nn.modules import container, rnn
-from torch.nn.utils import parametrize, prune
+from torch.nn.modules import module as nn_module
+from torch.nn.utils import _named_member_accessor, parametrizations, parametrize, prune
 from torch.utils.data import dataloader, dataset
 
 from explorer import facades
@@ -52,6 +56,12 @@ __all__ = [
     "words",
 ]
 
+# Library code that takes the names of attributes from a program.
+_NAMING_MODULES = (
+    *(container, rnn, nn_module, distribution, distribution_utils, prune, parametrize, parametrizations),
+    # torch.nn.utils has functions of the same names.
+    *(_named_member_accessor, sys.modules["torch.nn.utils.weight_norm"], sys.modules["torch.nn.utils.spectral_norm"]),
+)
 _STORE_ATTR = dis.opmap["STORE_ATTR"]
 _SHORT = {
     "torch": "torch",
@@ -267,13 +277,17 @@ def guard_libraries() -> None:
 
     Once per process; for a program that does neither everything stays as it is.
     """
-    for module in (container, rnn, distribution, prune, parametrize):
+    for module in _NAMING_MODULES:
         # A module's own global comes before the built-in.
-        vars(module).update(getattr=_getattr, setattr=_setattr)
+        vars(module).update(getattr=_getattr_inside, setattr=_setattr)
+    # It looks for a backend by name, which a subclass or a foreign self could choose, and keeps the module.
+    vars(autocast_mode).update(getattr=_refuse_backend)
     for kind in (*vars(torch.optim.lr_scheduler).values(), torch.optim.swa_utils.SWALR):
         if isinstance(kind, type) and "state_dict" in vars(kind):
             kind.state_dict = _without_inner(kind.state_dict)
     dataloader._MultiProcessingDataLoaderIter = _refuse_workers
+    # A class that a program made may have it set anything of anything.
+    vars(copy).update(setattr=_set_plain)
     dataclasses.Field = _Field
     enum.EnumType._create_ = _with_plain_names(enum.EnumType._create_)
 
@@ -297,6 +311,10 @@ def _safe_items(state: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if type(name) is str and is_safe_attribute(name)}
 
 
+def _refuse_backend(*_: Any) -> None:
+    raise RuntimeError("this backend is not available here")
+
+
 def _refuse_workers(*_: Any) -> None:
     raise RuntimeError("a program here is one process: leave num_workers at 0")
 
@@ -310,7 +328,10 @@ class _Field(dataclasses.Field):
     __slots__ = ()
 
     def _set_name(self, name: Any) -> None:
-        if name is not None and (type(name) is not str or not name.isidentifier()):
+        # A special one would make what the class has by that name its default, and methods that read it of anything;
+        # __hash__, which anybody may call, is a field in torch itself.
+        is_plain = type(name) is str and name.isidentifier() and (name == "__hash__" or not is_dunder(name))
+        if name is not None and not is_plain:
             raise TypeError(f"Field names must be valid identifiers: {name!r}")
         _field_name.__set__(self, name)
 
@@ -459,6 +480,17 @@ def _checked(name: Any) -> str:
 
 def _getattr(value: Any, name: Any, /, *default: Any) -> Any:
     return getattr(value, _checked(name), *default)
+
+
+def _getattr_inside(value: Any, name: Any, /, *default: Any) -> Any:
+    """For library code, which asks a method for its function."""
+    return getattr(value, name if name == "__func__" and type(name) is str else _checked(name), *default)
+
+
+def _set_plain(value: Any, name: Any, new: Any, /) -> None:
+    if type(name) is not str or is_dunder(name):
+        raise AttributeError(f"{name!r} is not available here")
+    setattr(value, name, new)
 
 
 def _setattr(value: Any, name: Any, new: Any, /) -> None:

@@ -81,6 +81,7 @@ class Run:
         self._paused: float | None = None
         self._told_to_stop: float | None = None
         self._has_run: float | None = None
+        self._is_interrupted = False
         self._early_knobs: dict[str, float] = {}
 
     def begin(self) -> None:
@@ -151,6 +152,12 @@ class Run:
         """End a run, and what is held of it, at once: nobody wants what it did any more."""
         self._told_to_stop = self._told_to_stop or time.monotonic()
         self._runner.stop(self, release=True)
+
+    def interrupt(self, process: "_Process") -> bool:
+        """Tell a spawned worker to stop, once: a second signal would meet it while it writes down what it did."""
+        with self._asking:
+            is_told, self._is_interrupted = self._is_interrupted, True
+        return is_told or process.interrupt()
 
     def set_knob(self, name: str, value: float) -> None:
         """Give a number of the program a new value before its next pass; before its first while it waits its turn."""
@@ -401,7 +408,8 @@ class _Process:
                 # A worker whose program broke out of its check may say anything: it costs its own run.
                 try:
                     self._take(number, json.loads(text))
-                except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                except Exception:
+                    # Whatever it made go wrong: this thread hears for all visitors.
                     listener = self.listeners.pop(number, None)
                     if listener is not None:
                         listener.hear({"event": "ended", "how": "itself", "status": None})
@@ -526,9 +534,11 @@ class Runner:
                 self._host.send({"do": "stop", "id": run.number, "release": release})
             return
         for process in self._used:
-            if run.number in process.listeners and (release or run.is_held or not process.interrupt()):
-                process.listeners.pop(run.number).hear({"event": "ended", "how": "stop", "line": None})
-                process.end()
+            if run.number not in process.listeners or not (release or run.is_held or not run.interrupt(process)):
+                continue
+            if (listener := process.listeners.pop(run.number, None)) is not None:
+                listener.hear({"event": "ended", "how": "stop", "line": None})
+            process.end()
 
     def tell(self, run: Run, order: dict[str, Any]) -> None:
         """Say something to a run that goes on; nothing happens to one that has ended."""

@@ -26,7 +26,7 @@ HARMLESS = {
     "h-classes-03": TypeError,  # type() has one argument here and gives no metaclass
     "h-classes-09": TypeError,  # getattr takes exactly str
     "h-builtins-17": AttributeError,  # a facade is read-only
-    "h-wave2_lang-01": TypeError,  # functional_call swaps tensors only
+    "h-wave2_lang-01": AttributeError,  # functional_call takes no special name
     "h-wave2_lang-03": KeyError,  # add_module refuses an existing attribute
     "h-wave2_lang-05": TypeError,  # a function needs a code object, and none is in reach
 }

@@ -144,6 +144,9 @@ def test_death_of_one_worker_leaves_others_running(runner: Runner) -> None:
 
 
 LIES = {
+    "a pass beyond all numbers": b'{"event": "pass", "index": 100000000000000000000, "loss": 1}',
+    "a point beyond all numbers": b'{"event": "pass", "index": 0, "loss": 1, "points": '
+    b'{"index": [100000000000000000000], "values": {"w": [1.0]}}}',
     "not JSON": b"nonsense",
     "no event": b"{}",
     "a list": b"[1, 2]",

@@ -45,7 +45,8 @@ ACCEPTED_BY_OURS_ALONE = {
             x-descriptor-10 x-descriptor-12 x-names-05 x-names-06 x-names-07 x-names-08 x-names-10
             x-names-14 x-names-18 x-exec-01 x-exec-05 x-exec-06 x-exec-09 x-types-03 x-types-17 x-types-19
             x-types-20 x-types-21 x-types-23 x-memory-03 x-memory-05 x-memory-07 x-process-01 x-frames-02
-            x-frames-08 x-state-05
+            x-frames-08 x-state-05 x-library-03 x-library-04 x-library-05 x-library-06 x-library-10 x-library-11
+            x-library-12
         """,
         "AnnAssign": "x-descriptor-07 x-names-17 x-exec-02 x-exec-07 x-exec-08 x-exec-09",
         "invalid variable name": """
@@ -53,7 +54,7 @@ ACCEPTED_BY_OURS_ALONE = {
             x-exec-07 x-exec-10 x-types-11 x-types-17 x-types-19 x-types-21 x-memory-02 x-process-01
             x-process-02 x-process-03 x-process-04 x-frames-01 x-frames-02 x-limit-02 x-limit-04 x-limit-05
             x-limit-09 x-recorder-01 x-recorder-02 x-recorder-03 x-recorder-04 x-recorder-05 x-recorder-06
-            x-recorder-09 x-recorder-12 x-recorder-17 x-recorder-18
+            x-recorder-09 x-recorder-12 x-recorder-17 x-recorder-18 x-library-07 x-library-10
         """,
         "Augmented assignment of attributes": "x-recorder-12",
     },
