@@ -168,11 +168,18 @@ class Output(io.TextIOBase):
             self._parts.append(text[:room])
             self._length += min(len(text), room)
         if self._on_event is not None:
-            # print() writes its line break by itself; what was told last may be all that a crash leaves.
+            # print() writes its line break by itself, and one event tells both; what was told last may be all that a
+            # crash leaves, so that the rest of a line is told at once.
             waited, ends = time.perf_counter() - self._told, text.endswith("\n")
-            if (ends and self._is_inside_line) or (waited > self._interval and (ends or waited > 4 * self._interval)):
+            is_late = waited > self._interval if ends else waited > 4 * self._interval and self._has_waiting
+            if is_late or (ends and self._is_inside_line):
                 self.flush()
         return len(text)
+
+    @property
+    def _has_waiting(self) -> bool:
+        """Whether something stood before what was written last, and was not told."""
+        return self._pending < len(self._parts) - 1
 
     def flush(self) -> None:
         """Tell the listener what came since the last time."""

@@ -675,4 +675,10 @@ def test_a_line_that_was_told_in_part_is_told_to_its_end_at_once() -> None:
     # As print("before") writes it on a slow machine: what a crash would leave is the whole line.
     output.write("before")
     output.write("\n")
-    assert told == ["before", "\n"]
+    assert told == ["before\n"]
+    time.sleep(0.05)
+    output.write("1 ")
+    output.write("2")
+    assert told[1:] == ["1 2"]
+    output.write("\n")
+    assert told[2:] == ["\n"]

