@@ -58,6 +58,12 @@ def start_going(runner: Runner, source: str, limits: Limits | None = None) -> Ru
     return run
 
 
+def assert_told(recording: Recording, history: History) -> None:
+    """The passes of the Recording, of very many a share, are those that were heard of, the last among them."""
+    assert [one.loss for one in recording.passes] == [history.loss.y[one.index] for one in recording.passes]
+    assert recording.passes[-1].index == history.passes - 1
+
+
 def await_event(run: Run, kind: str) -> dict[str, Any]:
     """The next event of this kind."""
     for event in run.events():
@@ -583,7 +589,8 @@ def test_rerun_with_the_knob_events_of_a_run_is_bit_identical(runner: Runner) ->
     assert len(first.knob_events) == 5
     assert second.knob_events == first.knob_events
     assert again.history.loss == run.history.loss
-    assert [one.loss for one in second.passes] == [one.loss for one in first.passes]
+    assert_told(first, run.history)
+    assert_told(second, again.history)
     assert again.history.knob_events == run.history.knob_events
 
 
@@ -681,7 +688,7 @@ def test_paused_run_stands_until_it_is_told_to_go_on(runner: Runner) -> None:
     run.stop()
     recording = run.recording()
     assert (recording.status, recording.problem.type) == ("limit", "Stopped")
-    assert len(recording.passes) == run.history.passes
+    assert_told(recording, run.history)
     run.stop()
 
 
@@ -732,10 +739,10 @@ def test_run_that_is_stopped_in_its_pause_keeps_what_was_recorded(runner: Runner
 
 
 def test_pause_does_not_use_up_the_time_of_a_run(runner: Runner) -> None:
-    run = start_going(runner, KNOB, Limits(seconds=1.0, training_seconds=2.0))
+    run = start_going(runner, KNOB, Limits(seconds=4.0, training_seconds=5.0))
     run.pause()
     passes = await_pause(run)
-    time.sleep(2.2)
+    time.sleep(5.2)
     assert not run.is_done and run.is_paused
     run.resume()
     await_passes(run, passes + 10)
@@ -744,14 +751,13 @@ def test_pause_does_not_use_up_the_time_of_a_run(runner: Runner) -> None:
 
 
 def test_run_that_stands_too_long_ends_and_keeps_its_record(runner: Runner) -> None:
-    run = start_going(runner, KNOB, Limits(seconds=1.0, pause_seconds=0.5))
-    run.pause()
-    assert await_truth(lambda: run.is_paused, PATIENCE)
+    run = start_going(runner, KNOB, Limits(seconds=5.0, pause_seconds=0.5))
     began = time.monotonic()
+    run.pause()
     recording = run.recording()
-    assert 0.2 < time.monotonic() - began < 5.0
+    assert 0.5 <= time.monotonic() - began < PATIENCE
     assert (recording.status, recording.problem.type) == ("limit", "PauseLimit")
-    assert [one.loss for one in recording.passes] == run.history.loss.y
+    assert_told(recording, run.history)
     assert recording.passes[0].steps
 
 
@@ -773,32 +779,30 @@ def test_pause_gives_no_time_to_a_program_that_makes_no_pass(runner: Runner, sou
 
 
 def test_loop_that_goes_on_may_take_longer_than_one_that_stalls(runner: Runner) -> None:
-    limits = Limits(seconds=0.7, training_seconds=30.0)
+    limits = Limits(seconds=2.0, training_seconds=30.0)
     loop = (
         "import time\nw = torch.tensor(1.0, requires_grad=True)\nfor i in range(60):\n"
-        "    (w * i).backward()\n    time.sleep(0.03)\n"
+        "    (w * i).backward()\n    time.sleep(0.05)\n"
     )
     began = time.monotonic()
     recording = runner.run(Program(loop), limits=limits)
     assert recording.status == "ok" and len(recording.passes) == 60
-    assert time.monotonic() - began > 1.5
+    assert time.monotonic() - began > 2.5
 
-    began = time.monotonic()
     recording = runner.run(Program(loop + "while True:\n    pass\n"), limits=limits)
-    assert time.monotonic() - began < 10.0
     assert (recording.status, recording.problem.type) == ("limit", "TimeLimit")
-    assert recording.problem.message == "the program ran for more than 0.7 s without a backward pass"
+    assert recording.problem.message == "the program ran for more than 2 s without a backward pass"
     assert recording.problem.line in (6, 7)
     assert len(recording.passes) == 60
 
 
 def test_loop_that_goes_on_for_ever_ends_with_its_training_time(runner: Runner) -> None:
-    run = runner.start(Program(KNOB), limits=Limits(seconds=0.5, training_seconds=1.0))
+    run = runner.start(Program(KNOB), limits=Limits(seconds=2.0, training_seconds=3.0))
     recording = run.recording()
     assert (recording.status, recording.problem.type) == ("limit", "TimeLimit")
-    assert recording.problem.message == "the program trained for more than 1 s"
-    assert [one.loss for one in recording.passes] == run.history.loss.y
-    assert len(recording.passes) > 100
+    assert recording.problem.message == "the program trained for more than 3 s"
+    assert_told(recording, run.history)
+    assert run.history.passes > 10
 
 
 # -- what is kept --------------------------------------------------------------------------------------

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from explorer import policy
-from explorer.limits import Limits
+from explorer.limits import GRACE, WRITING, Limits
 from explorer.program import Program
 from explorer.runner import Runner
 
 LIMITS = Limits(seconds=0.5, training_seconds=0.5, memory_mb=512)
-LATENESS = 4.0
+LATENESS = GRACE + WRITING + 5.0
 """Seconds after its time is over that a Recording may come at the latest, with other work on the machine."""
 
 ENOUGH = 25.0

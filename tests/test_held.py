@@ -300,11 +300,11 @@ def test_stop_ends_a_held_model_at_once(runner: Runner, hold: Callable[..., Run]
 @linux
 def test_held_model_goes_when_nobody_asked_it_for_long(runner: Runner, hold: Callable[..., Run]) -> None:
     worker = settle(runner)
-    run = hold(UNTRAINED, limits=Limits(threads=1, held_seconds=0.8))
-    for _ in range(4):
-        time.sleep(0.4)
+    run = hold(UNTRAINED, limits=Limits(threads=1, held_seconds=4.0))
+    for _ in range(3):
+        time.sleep(2.0)
         assert "predicted" in run.ask(PREDICT), "each question gives it its time anew"
-    assert await_truth(lambda: not run.is_held, AT_ONCE)
+    assert await_truth(lambda: not run.is_held, SOON)
     asked = Timed(lambda: run.ask(PREDICT))
     assert asked.value == {"problem": GONE} and asked.seconds < AT_ONCE
     assert await_truth(lambda: worker not in workers_of(runner), AT_ONCE)
@@ -369,24 +369,24 @@ def test_forward_without_end_is_ended_in_time_however_often_it_is_asked(
     runner: Runner, hold: Callable[..., Run]
 ) -> None:
     worker = settle(runner)
-    run = hold(DIGITS + ENDLESS, limits=Limits(threads=1, seconds=1.5))
+    run = hold(DIGITS + ENDLESS, limits=Limits(threads=1, seconds=4.0))
     assert "problem" in run.ask(PREDICT, seconds=0.5)
     assert run.is_held
     asked = Timed(lambda: [run.ask(PREDICT, seconds=0.6) for _ in range(3)] + [run.ask(PREDICT, seconds=SOON)])
-    assert asked.value[-1] == {"problem": GONE} and asked.seconds < 1.5 + AT_ONCE
+    assert asked.value[-1] == {"problem": GONE} and asked.seconds < 4.0 + AT_ONCE
     assert not run.is_held
     assert await_truth(lambda: worker not in workers_of(runner), AT_ONCE)
 
 
 @pytest.mark.parametrize("is_paused", [False, True], ids=["goes on", "paused"])
 def test_forward_without_end_in_a_run_ends_the_run_at_its_limit(hold: Callable[..., Run], is_paused: bool) -> None:
-    run = hold(write_loop(10**6, network=ENDLESS), limits=Limits(threads=1, seconds=1.0), waits=False)
+    run = hold(write_loop(10**6, network=ENDLESS), limits=Limits(threads=1, seconds=4.0), waits=False)
     await_passes(run)
     if is_paused:
         run.pause()
         assert await_truth(lambda: run.is_paused, SOON)
     asked = Timed(lambda: run.ask(PREDICT, seconds=SOON))
-    assert asked.value["problem"] and asked.seconds < 1.0 + AT_ONCE
+    assert asked.value["problem"] and asked.seconds < 4.0 + AT_ONCE
     assert run.wait(AT_ONCE)
     assert run.recording().status == "limit"
     assert [one.loss for one in run.recording().passes] == run.history.loss.y
@@ -402,7 +402,7 @@ ENDINGS = {
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_model_of_what_ran_is_held_where_there_is_one(hold: Callable[..., Run], ending: str) -> None:
     last, status, has_model = ENDINGS[ending]
-    run = hold(UNTRAINED + last, limits=Limits(threads=1, seconds=0.5))
+    run = hold(UNTRAINED + last, limits=Limits(threads=1, seconds=3.0 if ending == "takes too long" else 20.0))
     assert run.recording().status == status
     answer = run.ask(PREDICT)
     assert ("predicted" in answer) == has_model and ("problem" in answer) != has_model
@@ -553,7 +553,7 @@ def test_spawned_worker_answers_and_is_held() -> None:
     runner = Runner(Limits(threads=1, seconds=2.0, held_at_once=1), forks=False)
     try:
         runner.warm_up()
-        names = run_plain(source := write_loop(300, "time.sleep(0.002)"), time=time)
+        names = run_plain(source := write_loop(1500, "time.sleep(0.002)"), time=time)
         run = runner.start(Program("import time\n" + source), hold=True)
         await_passes(run)
         assert run.ask({"kind": "numbers", "names": []}, seconds=SOON)["pass"] is not None

@@ -16,7 +16,7 @@ print("found", found)
 
 
 def test_uninitialized_memory_holds_nothing_of_earlier_programs() -> None:
-    runner = Runner(Limits(seconds=10))
+    runner = Runner(Limits(seconds=60))
     try:
         for size in (1, 20, 200, 2_000) * 2:
             runner.run(Program(f"x = '{MARK}'\nprint(x * {size})\n# {MARK * size}\n"))
