@@ -192,6 +192,10 @@ def write_surface(
     return f"{write_function(landscape)}\n\n" + "\n".join(lines) + "\n"
 
 
+HIGHEST = 1e30
+"""Graphics cards count in float32: a surface higher than this cannot be drawn."""
+
+
 def check_surface(landscape: Landscape, surface: Any, steps: int = SURFACE_STEPS) -> None:
     """Raises ValueError in words for a reader where the kept ``surface`` has not one value for each grid point."""
     rows = surface if isinstance(surface, list) else []
@@ -202,4 +206,10 @@ def check_surface(landscape: Landscape, surface: Any, steps: int = SURFACE_STEPS
         raise ValueError(
             "the function must give one number for each x and y: use operations on single elements, such as "
             "torch.sin(x) * y, not ones that sum or join"
+        )
+    flat = [number for row in rows for number in (row if isinstance(row, list) else [row])]
+    heights = [abs(number) for number in flat if isinstance(number, int | float)]
+    if heights and max(heights) > HIGHEST:
+        raise ValueError(
+            f"the function reaches {max(heights):.3g} there, too high to draw: scale it down, or look at less of it"
         )

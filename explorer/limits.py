@@ -93,7 +93,7 @@ class Limits:
         return [
             {
                 "limit": limit.metadata["text"],
-                "value": f"{getattr(self, limit.name):g} {limit.metadata['unit']}".strip()
+                "value": f"{getattr(self, limit.name):,.10g} {limit.metadata['unit']}".strip()
                 if limit.name != "mode"
                 else self.mode,
                 "variable": f"EXPLORER_{limit.name.upper()}",

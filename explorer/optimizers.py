@@ -220,6 +220,9 @@ def explain_divergence(
     elif numbers[-1][1] > RUNAWAY * max(abs(first), 1e-12):
         index, loss = numbers[-1]
         said = f"The loss grew from {format_number(first)} to {format_number(loss)} by pass {index + 1}"
+    elif critical is not None and learning_rate > critical and len(numbers) > 1 and numbers[-1][1] > numbers[-2][1]:
+        index, loss = numbers[-1]
+        said = f"The loss grows from pass to pass, to {format_number(loss)} at pass {index + 1}"
     else:
         return None
     rate = format_number(learning_rate)

@@ -79,7 +79,8 @@ def make_points(pairs: list[tuple[float, float]]) -> Points:
 def _find_separator(lines: list[str]) -> str | None:
     """The character that splits the cells; None for spaces."""
     for character in ";\t":
-        if any(character in line for line in lines):
+        # What most rows have: one bad row does not make the others bad.
+        if 2 * sum(character in line for line in lines) > len(lines):
             return character
     # "1,5 2,5" has decimal commas, "1, 2" has not; a bad row does not change what the others are.
     spaced = sum(len(cells := line.split()) == 2 and all(map(_is_decimal, cells)) for line in lines)

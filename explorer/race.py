@@ -138,7 +138,8 @@ def choose_goal(landscape: Landscape, tracks: Mapping[str, Track], *, seen: floa
         return landscape.lowest + ARRIVED * (first - landscape.lowest)
     met = min(losses)
     lowest = min(met, seen) if seen is not None and math.isfinite(seen) else met
-    if lowest == met and not any(_rests(track.losses, met + ARRIVED * (first - met)) for track in tracks.values()):
+    goal = met + ARRIVED * (first - met)
+    if lowest == met and not any(_rests(track.losses, goal) or _turned(track.losses, met) for track in tracks.values()):
         return None
     return None if _falls(tracks) else lowest + ARRIVED * (first - lowest)
 
@@ -147,6 +148,11 @@ def _rests(losses: Sequence[float], goal: float) -> bool:
     """Whether the last tenth of the steps, two at least, stayed at or below ``goal``."""
     last = losses[-max(2, len(losses) // 10) :]
     return len(last) > 1 and all(loss <= goal for loss in last)
+
+
+def _turned(losses: Sequence[float], met: float) -> bool:
+    """Whether this racer met the lowest value of all and rose again: a function that falls without end has none."""
+    return met in losses[:-2] and min(losses[-2:]) > met
 
 
 def _falls(tracks: Mapping[str, Track]) -> bool:

@@ -88,7 +88,7 @@ def test_the_guess_changes_while_the_network_trains(visit: "Visit") -> None:
     assert len(guesses) == 3
     assert visit.page.get_by_test_id("canvas").get_attribute("data-strokes") == "1"
     visit.page.locator(".st-key-digits-stop button:not(:disabled)").first.click()
-    visit.page.locator(".st-key-position", has_text="done").wait_for()
+    visit.page.locator(".st-key-position", has_text="Stopped after").wait_for()
 
 
 def test_a_clicked_cell_shows_its_digits(visit: "Visit") -> None:

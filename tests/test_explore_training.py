@@ -232,6 +232,20 @@ def test_divergence_is_said_with_its_pass_and_the_rate(page: Page) -> None:
     assert f"pass {first + 1}" in warning and "smaller learning rate than 3" in warning
 
 
+def test_a_loss_that_never_was_a_number_is_not_blamed_on_the_steps(page: Page) -> None:
+    source = "x = torch.tensor(-1.0, requires_grad=True)\nfor i in range(9):\n    torch.sqrt(x).backward()\n"
+    page.submit(source)
+    (warning,) = [warning.value for warning in page.test.warning]
+    assert "at pass 1: it never was a number" in warning and "rate" not in warning
+
+
+def test_a_loss_that_came_down_again_is_said_by_its_highest_pass(page: Page) -> None:
+    source = LOOP.replace("loss = (w - 3) ** 2", "loss = (w - 3) ** 2 * (1e5 if step == 7 else 1.0)")
+    page.submit(source.replace("= 0.1", "= 0.0001"))
+    (warning,) = [warning.value for warning in page.test.warning]
+    assert "by pass 8 with the learning rate 0.0001" in warning
+
+
 def test_a_loss_that_grows_without_end_is_said_before_it_is_no_number(page: Page) -> None:
     page.submit(LOOP.replace("= 0.1", "= 1.05").replace("= 20", "= 60"))
     assert all(math.isfinite(loss) for loss in losses(page))

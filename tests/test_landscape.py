@@ -1,6 +1,7 @@
 """The landscapes, their minima and their surfaces, and a function of the reader's own."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -117,3 +118,11 @@ def test_function_that_sums_gives_no_grid(runner: Runner) -> None:
 def test_grid_has_its_bounds(steps: int) -> None:
     with pytest.raises(ValueError, match="number of steps must lie between 2 and 400"):
         write_surface(LANDSCAPES["Saddle"], steps=steps)
+
+
+def test_surface_too_high_to_draw_is_refused() -> None:
+    own = replace(LANDSCAPES["Saddle"], expression="x * y * 1e300")
+    grid = [[1e300, 0.0], [float("nan"), "inf"]]
+    with pytest.raises(ValueError, match=r"reaches 1e\+300 there, too high to draw: scale it down"):
+        check_surface(own, grid, steps=2)
+    check_surface(own, [[1e29, 0.0], [None, "-inf"]], steps=2)

@@ -155,6 +155,14 @@ def test_loss_that_grows_a_thousandfold_diverges_before_it_is_inf() -> None:
     assert said.startswith("The loss grew from 2 to 3e+07 by pass 3: the learning rate 0.5 is above")
 
 
-@pytest.mark.parametrize("losses", [[], [None], [1.0], [1.0, 0.5, 0.2], [1.0, 900.0, 2.0], [1.0, 500.0]])
+@pytest.mark.parametrize("losses", [[], [None], [1.0], [1.0, 0.5, 0.2], [1.0, 900.0, 2.0], [500.0, 1.0]])
 def test_nothing_is_said_of_a_loss_that_stays(losses: list[float]) -> None:
     assert explain_divergence(losses, 0.5, critical=0.31) is None
+
+
+def test_a_rate_above_the_critical_one_is_said_as_soon_as_the_loss_grows() -> None:
+    said = explain_divergence([2.0, 1.0, 3.0], 0.5, critical=0.31)
+    assert said.startswith(
+        "The loss grows from pass to pass, to 3 at pass 3: the learning rate 0.5 is above 2/L = 0.31"
+    )
+    assert explain_divergence([2.0, 1.0, 3.0], 0.3, critical=0.31) is None

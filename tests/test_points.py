@@ -57,6 +57,7 @@ def test_points_are_read_from_every_form(text: str) -> None:
         ("x,y", r"^There is no point"),
         ("x,y\n1,2", r"^There is one point"),
         ("1,2\n" + "9" * 400 + ",1", r"^Row 2: x is 9{40}, too large"),
+        ("x,y\n1,2\n2;3\n3,4", r"^Row 3: x is '2;3', not a number"),
         ("1,2\n1," + "a" * 400, r"^Row 2: y is 'a{40}\.\.\.'"),
     ],
 )

@@ -205,3 +205,10 @@ def test_half_told_race_is_read_as_far_as_it_goes() -> None:
     values = {"x_sgd": Curve([0, 2, 6], [1.0, 2.0, 3.0]), "y_sgd": Curve([2, 6], [5.0, 6.0])}
     tracks = read_race(racers, Curve([0, 1, 2], [10.0, 20.0, 30.0]), values)
     assert tracks == {"SGD": Track([10.0, 30.0], [1], [(2.0, 5.0, 30.0)]), "Adam": Track([20.0], [], [])}
+
+
+def test_who_went_through_the_lowest_place_and_rose_again_has_found_a_minimum() -> None:
+    own = parse_landscape("x**2 + y**2", start=(-2.0, 2.0))
+    passing = {"a": Track([8.0, 1.0, 1e-7, 0.5, 0.9, 0.7])}
+    assert choose_goal(own, passing) == pytest.approx(8e-4, rel=1e-2)
+    assert choose_goal(own, {"a": Track([8.0, 4.0, 2.0, 1.0, 0.5, 0.2])}) is None

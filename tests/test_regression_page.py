@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from explorer.history import KnobEvent
 from explorer.narrate import format_number
 from explorer.regression import PRESETS, write_program
-from explorer.ui.regression import OWN, Study, _defaults, find_moment
+from explorer.ui.regression import OWN, Study, _defaults, _find_near, find_moment
 
 FIRST, SECOND = PRESETS
 
@@ -353,6 +353,8 @@ def test_own_points_are_read_and_trained(page: Page) -> None:
     assert page.errors == []
     assert "x = torch.tensor([0.0, 1.0, 2.0])" in page.program
     assert page.study.scene.best == pytest.approx((2.0, 1.0))
+    # A click on a point takes it away, one beside it puts another.
+    assert _find_near(page.study, 1.05, 3.1) == 1 and _find_near(page.study, 1.0, 4.5) is None
     count = page.study.count
     for text, said in (
         ("x,y\n1,2\n3,abc\n", "Row 3: y is 'abc', not a number"),

@@ -59,7 +59,7 @@ _LOOKED_AT = {"mlp": (200, 10_000), "cnn": (50, 1_000)}
 
 _GUESS = "its guess"
 _DATA_NAMES = {"mnist": "MNIST, 28 x 28", "digits": "8 x 8 digits of scikit-learn"}
-_KIND_NAMES = {"mlp": "Layers", "cnn": "Convolutions, then layers"}
+_KIND_NAMES = {"mlp": "Layers", "cnn": "Convolutional"}
 
 
 @dataclass
@@ -415,7 +415,9 @@ def _show_curves(lesson: Lesson) -> None:
         share, text = tell_position(lesson)
         numbers = lesson.look("numbers", names=list(NUMBERS)).get("numbers", {})
         reached = numbers.get("test_accuracies")
-        st.progress(share, text=f"{text}. Test accuracy **{_percent(reached[-1])}**" if reached else text)
+        if reached:
+            text += f". Test accuracy **{_percent(reached[-1])}** after epoch {len(reached)}"
+        st.progress(share, text=text)
     left, right = st.columns([3, 2], gap="small")
     kept = sum(run.is_shown for run in lesson.kept) + len(lesson.swept)
     with left:

@@ -298,7 +298,12 @@ def tell_position(training: PacedTraining, unit: str = "pass") -> tuple[float, s
     if run is None and training.is_comparing:
         return tell_comparison(training)
     if run is None:
-        count, many = training.history.passes // together, _plural(unit)
+        history, many = training.history, _plural(unit)
+        count = history.passes // together
+        problem = training.recording.problem if training.recording else None
+        if problem is not None and problem.type == "Stopped" and history.expected:
+            share = min(1.0, history.passes / history.expected)
+            return share, f"Stopped after {count:,} of {-(-history.expected // together):,} {many}"
         return 1.0, f"{count:,} {many} done"
     if run.is_waiting:
         return 0.0, "Waiting for a free worker"

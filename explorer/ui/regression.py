@@ -31,6 +31,9 @@ RATES = [float(f"{10 ** (step / 20):.3g}") for step in range(-80, 21)]
 CANVAS: tuple[Range, Range] = ((-3.0, 3.0), (-5.0, 10.0))
 """The plot into which a reader clicks the first points."""
 
+NEAR = 0.025
+"""A click that is nearer to a point than this share of the plot is on it."""
+
 MOST_PATH = 500
 """Of a path so many points are drawn."""
 
@@ -405,7 +408,7 @@ def show_notes(study: Study) -> None:
     for text in (study.misread if is_own else "", study.problem, study.failure):
         if text:
             st.error(text)
-    if study.warning:
+    if study.warning and not study.problem and not (is_own and study.misread):
         st.warning(study.warning)
 
 
@@ -531,7 +534,9 @@ def _show_pictures(study: Study) -> None:
     with right:
         moved = figures.move_surface(scene.spans, path=_lift(study, moment))
         show_plot(scene.surface, key=_key("surface"), testid="surface-chart", height=height, traces=moved, growing=[1])
-    _show_step(study, moment)
+    # Where a step needs what the optimizer remembers, the numbers of the pass before are known while a run goes on.
+    whole = find_moment(study, moment.index - 1) if study.is_running and not moment.after else moment
+    _show_step(study, whole if whole.after else moment)
     if is_live:
         await_sent()
 
@@ -552,14 +557,26 @@ def _lift(study: Study, moment: Moment) -> list[tuple[float, float, float]]:
 
 def _put_point(study: Study, trace: int, x: float, y: float, number: Any) -> None:
     """A click on the canvas puts a point, one on a point takes it away."""
-    if trace == 1:
-        study.own = tuple(pair for index, pair in enumerate(study.own) if index != number)
-    elif trace == 4:
+    if trace == 4:
+        # What can be clicked everywhere lies above the points too: one that is near is meant.
+        number = _find_near(study, x, y)
+    if trace not in (1, 4):
+        return
+    if number is None:
         study.own = (*study.own, (round(x, 4), round(y, 4)))
     else:
-        return
+        study.own = tuple(pair for index, pair in enumerate(study.own) if index != number)
     study.is_own_new, study.misread = True, ""
     st.rerun()
+
+
+def _find_near(study: Study, x: float, y: float) -> int | None:
+    """The number of the own point at this place of the plot, or None."""
+    layout = study.scene.fit["layout"]
+    (left, right), (low, high) = layout["xaxis"]["range"], layout["yaxis"]["range"]
+    distances = [math.hypot((one - x) / (right - left), (other - y) / (high - low)) for one, other in study.own]
+    nearest = min(range(len(distances)), key=distances.__getitem__, default=None)
+    return nearest if nearest is not None and distances[nearest] < NEAR else None
 
 
 def _choose_pass(study: Study) -> int | None:

@@ -547,7 +547,7 @@ def draw_curves(training: Training, key: str, height: int) -> None:
             "layout": {
                 "xaxis": {"title": {"text": "pass"}},
                 "yaxis": {
-                    "title": {"text": SHOWN[what].lower() + (", higher: log scale" if cut else "")},
+                    "title": {"text": SHOWN[what].lower() + (" (cut; log scale shows all)" if cut else "")},
                     "type": "log" if is_log else "linear",
                 }
                 | ({"range": cut} if cut else {}),
@@ -583,21 +583,27 @@ def _lines_of(name: str, history: History, what: str, *, alone: bool) -> list[tu
 
 def show_divergence(training: Training) -> None:
     """Say so where the loss is not a number any more, or a rate of the program let it grow beyond all bounds."""
-    history = training.history
+    history, losses = training.history, training.history.loss
     names = [name for name in training.list_knobs() if is_learning_rate(name)]
     first = history.first_not_finite
     if first is not None:
-        value = history.loss.y[history.loss.x.index(first)]
-        # The update after the pass before led here, at the rate that it had then.
-        rates = [training.value_at(name, max(0, first - 1)) for name in names]
-        st.warning(
-            f"The loss became {format_number(value)} at pass {first + 1}: the steps grew instead of shrinking. "
-            f"Try a smaller learning rate{f' than {format_number(rates[0])}' if rates else ''}."
-        )
-    elif names and find_runaway([*history.loss.y[:1], *history.loss.y[-1:]]):
-        last = history.loss.x[-1]
-        rate = training.value_at(names[0], max(0, last - 1)) or 0.0
-        st.warning(explain_divergence(history.loss.y, rate))
+        value = losses.y[losses.x.index(first)]
+        said = f"The loss became {format_number(value)} at pass {first + 1}"
+        if not first:
+            said += ": it never was a number. Look for a logarithm or root of what is negative, or a division by zero."
+        elif names:
+            # The update after the pass before led here, at the rate that it had then.
+            rate = training.value_at(names[0], max(0, first - 1))
+            said += ": the steps grew instead of shrinking. Try a smaller learning rate"
+            said += "." if rate is None else f" than {format_number(rate)}."
+        else:
+            said += ". A click on the curve opens the passes before it."
+        st.warning(said)
+    elif names and losses.y:
+        highest = losses.y.index(max(losses.y))
+        if find_runaway([losses.y[0], losses.y[highest]]):
+            rate = training.value_at(names[0], max(0, losses.x[highest] - 1)) or 0.0
+            st.warning(explain_divergence(losses.y[: highest + 1], rate))
 
 
 # -- runs side by side -----------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ function makeTemplate({ isDark, shade, font, size }) {
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       margin: { l: 8, r: 12, t: 28, b: 8 },
-      xaxis: axis,
+      xaxis: { ...axis, exponentformat: "none", separatethousands: true },
       yaxis: axis,
       scene: { xaxis: solid, yaxis: solid, zaxis: solid, bgcolor: "rgba(0,0,0,0)" },
       legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom" },
@@ -88,8 +88,10 @@ function drawMarks(marks, { shade, size }, width, span) {
   const shapes = marks.map(([x]) => ({ type: "line", x0: x, x1: x, y0: 0, y1: 1, yref: "paper", line: { width: 1, dash: "dot", color: shade(0.6) } }));
   // A text that would run into the next mark is left out.
   const fits = ([x, text], index) => index === marks.length - 1 || ((marks[index + 1][0] - x) / span) * width > text.length * size * 0.6 + 8;
+  // Beside its line, on the side where there is room.
+  const isLate = (x) => x > marks[0][0] + span / 2;
   const annotations = marks.filter(fits).map(([x, text]) => ({
-    x, text, y: 1, yref: "paper", yanchor: "top", xanchor: "auto", showarrow: false, font: { size: size * 0.9, color: shade(0.75) },
+    x, text, y: 1, yref: "paper", yanchor: "top", xanchor: isLate(x) ? "right" : "left", xshift: isLate(x) ? -3 : 3, showarrow: false, font: { size: size * 0.9, color: shade(0.75) },
   }));
   return { shapes, annotations };
 }
@@ -200,6 +202,8 @@ class Chart {
       return true;
     } catch (error) {
       this.tell(`The chart cannot be drawn. ${error.message}`);
+      // What it left half made would spoil the next drawing.
+      this.plotly.purge(this.node);
       return false;
     }
   }
