@@ -41,6 +41,13 @@ def await_truth(question: Callable[[], bool], seconds: float = 3.0) -> bool:
     return True
 
 
+def await_only_child(pid: int, seconds: float = 20.0) -> int:
+    """The one child of a process, once those before it, whose results came a moment ago, are gone."""
+    assert await_truth(lambda: len(find_children(pid)) == 1, seconds), find_children(pid)
+    (child,) = find_children(pid)
+    return child
+
+
 def count_descriptors(pid: int) -> int:
     """How many files, pipes and sockets a process holds open."""
     return len(os.listdir(f"/proc/{pid}/fd"))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from behind_one_wall import unchecked_runner
-from processes import await_truth, find_children, require_walls
+from processes import await_only_child, await_truth, find_children, require_walls
 
 from explorer import confine
 from explorer.limits import Limits
@@ -297,9 +297,7 @@ def test_worker_has_its_limits(confined: Runner) -> None:
 def test_worker_has_none_of_the_powers_of_root(confined: Runner) -> None:
     going = confined.start(Program("import time\nprint('started', flush=True)\ntime.sleep(60)\n"))
     assert await_truth(lambda: bool(going.stdout), 20.0)
-    # One that ended just now may still be there.
-    assert await_truth(lambda: len(find_children(confined._host.pid)) == 1, 10.0)
-    (worker,) = find_children(confined._host.pid)
+    worker = await_only_child(confined._host.pid)
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{worker}/status").read_text().splitlines())
     going.stop()
     assert {name: int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == dict.fromkeys(

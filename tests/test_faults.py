@@ -14,7 +14,15 @@ from typing import Any
 
 import pytest
 from behind_one_wall import unchecked_runner
-from processes import adopting_orphans, await_truth, count_descriptors, find_children, require_walls, resident_bytes
+from processes import (
+    adopting_orphans,
+    await_only_child,
+    await_truth,
+    count_descriptors,
+    find_children,
+    require_walls,
+    resident_bytes,
+)
 
 from explorer.host import MOST_REQUEST
 from explorer.limits import GRACE, Limits
@@ -65,9 +73,7 @@ def host_of(runner: Runner) -> int:
 
 def worker_of(runner: Runner) -> int:
     """The one process that runs a program, once the one before it, whose Recording came a moment ago, is gone."""
-    assert await_truth(lambda: len(find_children(host_of(runner))) == 1, SOON)
-    (worker,) = find_children(host_of(runner))
-    return worker
+    return await_only_child(host_of(runner))
 
 
 def settle(runner: Runner) -> int:
@@ -669,7 +675,7 @@ def test_client_that_closes_its_line_ends_what_runs_and_what_waits() -> None:
         line.run(number, program=Program(BUSY).to_plain(), limits=limits, visitor="v/1")
     while line.hear()[1]["event"] != "printed":
         pass
-    (worker,) = find_children(line.process.pid)
+    worker = await_only_child(line.process.pid)
     assert line.close() == 0
     assert await_truth(lambda: not Path(f"/proc/{worker}").exists(), SOON)
 

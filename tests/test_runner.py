@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from processes import await_truth, find_children
+from processes import await_only_child, await_truth, find_children
 
 from explorer.limits import Limits
 from explorer.program import Program
@@ -267,9 +267,9 @@ def test_run_whose_host_dies_gets_a_problem_and_the_next_run_works(own: Runner, 
     run = own.start(Program(ENDLESS), limits=Limits(seconds=60.0))
     await_start(run)
     (host,) = find_children(os.getpid()) - others
-    (worker,) = find_children(host)
+    worker = await_only_child(host)
     os.kill(host, signal.SIGKILL)
-    assert run.wait(5.0)
+    assert run.wait(LATENESS)
     assert (run.recording().status, run.recording().problem.type) == ("crash", "Crash")
     assert run.recording().stdout == "started\n"
     assert await_truth(lambda: not Path(f"/proc/{worker}").exists(), LATENESS), "the worker outlived its host"
@@ -279,7 +279,7 @@ def test_run_whose_host_dies_gets_a_problem_and_the_next_run_works(own: Runner, 
     (host,) = find_children(os.getpid()) - others
     run = own.start(Program(ENDLESS), limits=Limits(seconds=60.0))
     await_start(run)
-    (worker,) = find_children(host)
+    worker = await_only_child(host)
     own.close()
     assert find_children(os.getpid()) <= others
     assert await_truth(lambda: not Path(f"/proc/{worker}").exists(), LATENESS), "the worker outlived the runner"
