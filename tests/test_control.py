@@ -704,6 +704,8 @@ def test_orders_that_come_together_are_obeyed_in_turn(runner: Runner) -> None:
     run.step()
     run.set_knob("rate", 0.75)
     run.step()
+    # It may take a while to obey, in which it stands still too.
+    assert await_truth(lambda: list(run.history.loss.y[-2:]) == [0.5, 0.75], PATIENCE)
     await_pause(run)
     assert list(run.history.loss.y[-2:]) == [0.5, 0.75]
     assert run.history.knob_events == [KnobEvent(run.history.passes - 1, "rate", 0.75)]
