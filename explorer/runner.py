@@ -126,7 +126,7 @@ class Run:
         return Recording.from_plain(self.plain)
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Every event as it comes, ending with ``finished``."""
+        """Every event as it comes, ending with ``finished``; the numbers of passes are in the history alone."""
         while True:
             event = self._events.get()
             yield event
@@ -225,7 +225,7 @@ class Run:
             return
         if kind == "started":
             self.is_waiting = False
-            for name, value in self._early_knobs.items():
+            for name, value in list(self._early_knobs.items()):
                 self.set_knob(name, value)
         elif kind == "waiting":
             self.is_waiting = True
